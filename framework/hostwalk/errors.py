@@ -1,0 +1,186 @@
+"""Every error that hostwalk raises on purpose.
+
+The tree::
+
+    HostwalkError
+     +-- UsageError          the request itself makes no sense          (exit status 2)
+     +-- ResolveError        no such kernel, target or host tool
+     |    +-- MissingToolError
+     +-- FetchError          a download failed or is not what it should be
+     +-- CacheError          the cache cannot be read or written
+     +-- BuildError          a compiler or linker failed                (exit status 125 where asked for)
+     +-- LaunchError         QEMU did not start
+     +-- MachineError        a machine that had started is not usable any more
+     |    +-- BootError      the guest did not come up
+     |    +-- GuestCrashError  panic, oops, BUG, KASAN, lockup: the kernel's own report is attached
+     |    +-- MachineDiedError QEMU ended while it was needed
+     |    +-- GuestHungError   nothing answered before the deadline
+     +-- AgentError          the agent broke the protocol
+     +-- OperationError      an operation in a subject failed and its caller did not expect it
+     +-- MemoryReadError     guest physical memory could not be read (or written)
+     +-- WalkError           page tables or kernel objects make no sense
+     +-- LayoutError         the build carries no such constant, structure or symbol
+
+Each says in which phase it happened and what would mend it, and keeps its evidence as attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Phase(StrEnum):
+    """Where in a run something happened."""
+
+    USAGE = "usage"
+    RESOLVE = "resolve"
+    FETCH = "fetch"
+    CACHE = "cache"
+    BUILD = "build"
+    LAUNCH = "launch"
+    BOOT = "boot"
+    AGENT = "agent"
+    OPERATION = "operation"
+    WALK = "walk"
+    VERDICT = "verdict"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was known when something failed; empty fields were not known."""
+
+    command: str = ""
+    console: str = ""
+    stderr: str = ""
+    report: str = ""
+
+    def __str__(self) -> str:
+        parts = [
+            f"--- {title} ---\n{text.rstrip()}"
+            for title, text in (
+                ("kernel report", self.report),
+                ("last console lines", self.console),
+                ("standard error", self.stderr),
+                ("command", self.command),
+            )
+            if text.strip()
+        ]
+        return "\n".join(parts)
+
+
+class HostwalkError(Exception):
+    """The root: a message, the phase, a remedy and the evidence."""
+
+    default_phase: ClassVar[Phase] = Phase.VERDICT
+    exit_status: ClassVar[int] = 3
+
+    def __init__(
+        self, message: str, *, remedy: str = "", phase: Phase | None = None, evidence: Evidence | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.phase = phase or self.default_phase
+        self.evidence = evidence or Evidence()
+
+    def __str__(self) -> str:
+        remedy = f"\n  remedy: {self.remedy}" if self.remedy else ""
+        evidence = f"\n{self.evidence}" if str(self.evidence) else ""
+        return f"{self.phase}: {self.message}{remedy}{evidence}"
+
+
+class UsageError(HostwalkError):
+    """The request itself makes no sense."""
+
+    default_phase = Phase.USAGE
+    exit_status = 2
+
+
+class ResolveError(HostwalkError):
+    """No such kernel, target or file."""
+
+    default_phase = Phase.RESOLVE
+
+
+class MissingToolError(ResolveError):
+    """A program that hostwalk needs is not installed on the host."""
+
+
+class FetchError(HostwalkError):
+    """A download failed or is not what it should be."""
+
+    default_phase = Phase.FETCH
+
+
+class CacheError(HostwalkError):
+    """The cache cannot be read or written."""
+
+    default_phase = Phase.CACHE
+
+
+class BuildError(HostwalkError):
+    """A compiler or linker failed."""
+
+    default_phase = Phase.BUILD
+
+
+class LaunchError(HostwalkError):
+    """QEMU did not start."""
+
+    default_phase = Phase.LAUNCH
+
+
+class MachineError(HostwalkError):
+    """A machine that had started is not usable any more."""
+
+    default_phase = Phase.OPERATION
+
+
+class BootError(MachineError):
+    """The guest did not come up."""
+
+    default_phase = Phase.BOOT
+
+
+class GuestCrashError(MachineError):
+    """The guest kernel reported a panic, an oops, a BUG, KASAN or a lockup; see ``evidence.report``."""
+
+
+class MachineDiedError(MachineError):
+    """QEMU ended while it was needed."""
+
+
+class GuestHungError(MachineError):
+    """Nothing answered before the deadline."""
+
+
+class AgentError(HostwalkError):
+    """The agent broke the protocol."""
+
+    default_phase = Phase.AGENT
+
+
+class OperationError(HostwalkError):
+    """An operation in a subject failed and its caller did not expect it."""
+
+    default_phase = Phase.OPERATION
+
+
+class MemoryReadError(HostwalkError):
+    """Guest physical memory could not be read or written."""
+
+    default_phase = Phase.WALK
+
+
+class WalkError(HostwalkError):
+    """Page tables or kernel objects make no sense."""
+
+    default_phase = Phase.WALK
+
+
+class LayoutError(HostwalkError):
+    """The build carries no such constant, structure or symbol."""
+
+    default_phase = Phase.RESOLVE

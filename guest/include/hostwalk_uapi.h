@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * The interface between the exerciser (a kernel module), the agent (a user
+ * program, also PID 1) and the host. The host reads every number of it from
+ * the compiled agent, see agent/abi.c.
+ */
+#ifndef _UAPI_HOSTWALK_H
+#define _UAPI_HOSTWALK_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define HOSTWALK_ABI_VERSION	1
+#define HOSTWALK_DEVICE		"/dev/hostwalk"
+#define HOSTWALK_PORT		"hostwalk.agent"
+
+/*
+ * Host and agent: frames in both directions over a virtio-serial port.
+ *
+ * A request names a subject (0 is the agent itself); the reply repeats seq,
+ * op and subject. Little endian on every architecture. size bytes of payload
+ * follow the frame.
+ */
+#define HOSTWALK_MAGIC		0x4b4c5748u	/* "HWLK" */
+#define HOSTWALK_ARGS		8
+#define HOSTWALK_PAYLOAD_MAX	(1u << 20)
+
+struct hostwalk_frame {
+	__u32 magic;
+	__u32 op;
+	__u32 seq;
+	__u32 subject;
+	__u32 size;
+	__u32 status;			/* reply: enum hostwalk_status */
+	__u64 args[HOSTWALK_ARGS];
+};
+
+enum hostwalk_status {
+	HOSTWALK_OK = 0,
+	HOSTWALK_FAULT,			/* a signal ended the operation; args below */
+	HOSTWALK_BAD_OP,		/* the receiver knows no such op, or arguments make no sense */
+	HOSTWALK_NO_SUBJECT,		/* no such subject, or it died during the operation: args[0] wait status */
+};
+
+/*
+ * A reply with status HOSTWALK_FAULT: args[0] signal, args[1] si_code,
+ * args[2] si_addr, args[3] index of the access that faulted.
+ */
+enum hostwalk_op {
+	/* To the agent (subject 0). */
+	HOSTWALK_OP_HELLO = 1,		/* out: 0 abi version, 1 page size, 2 online cpus; payload: uname release */
+	HOSTWALK_OP_SPAWN,		/* new subject; out: 0 its number, 1 pid, 2 scratch address, 3 scratch size */
+	HOSTWALK_OP_REAP,		/* in: 0 subject; kill and reap it; out: 0 wait status */
+	HOSTWALK_OP_CRASH,		/* in: 0 enum hostwalk_crash; for tests of the host: no reply */
+
+	/* To a subject. */
+	HOSTWALK_OP_SYSCALL = 32,	/* in: 0 number, 1..6 arguments, 7 bytes of scratch to send back; payload goes to
+					 * scratch first; out: 0 what the kernel returned (-errno on failure);
+					 * payload: scratch[0 .. in args[7])
+					 */
+	HOSTWALK_OP_FORK,		/* fork; out as SPAWN, for the child */
+	HOSTWALK_OP_THREAD,		/* new thread of this subject, a subject of its own; out as SPAWN, pid is the tid */
+	HOSTWALK_OP_LOAD,		/* in: 0 address, 1 stride, 2 count; a one-byte load at each;
+					 * out: 0 accesses done, 1 sum of the bytes
+					 */
+	HOSTWALK_OP_STORE,		/* in: 0 address, 1 stride, 2 count, 3 byte; out: 0 accesses done */
+	HOSTWALK_OP_EXEC,		/* in: 0 address; writes nothing: jumps to it and expects to return (payload is
+					 * empty); out: 0 done. The host stores a return instruction there first.
+					 */
+	HOSTWALK_OP_PEEK,		/* in: 0 address, 1 size; payload: the bytes */
+	HOSTWALK_OP_POKE,		/* in: 0 address; payload: the bytes */
+	HOSTWALK_OP_SPIN,		/* in: 0 milliseconds; busy on the CPU, loading its own stack, so that the host
+					 * can see this subject's root in the CPU; the reply comes at the end
+					 */
+};
+
+enum hostwalk_crash {
+	HOSTWALK_CRASH_PANIC = 1,	/* sysrq c */
+	HOSTWALK_CRASH_INIT_EXIT,	/* PID 1 exits */
+	HOSTWALK_CRASH_MUTE,		/* the agent stops answering */
+};
+
+/*
+ * Exerciser. One open file holds pages, references and mappings of its own,
+ * and gives all of them back when it is closed.
+ */
+#define HOSTWALK_IOC_MAGIC	'H'
+
+enum hostwalk_gup_call {
+	HOSTWALK_GET_USER_PAGES = 1,
+	HOSTWALK_GET_USER_PAGES_FAST,
+	HOSTWALK_GET_USER_PAGES_FAST_ONLY,
+	HOSTWALK_GET_USER_PAGES_REMOTE,
+	HOSTWALK_GET_USER_PAGES_UNLOCKED,
+	HOSTWALK_PIN_USER_PAGES,
+	HOSTWALK_PIN_USER_PAGES_FAST,
+	HOSTWALK_PIN_USER_PAGES_REMOTE,
+	HOSTWALK_PIN_USER_PAGES_UNLOCKED,
+};
+
+#define HOSTWALK_GUP_NO_PAGES	(1u << 0)	/* pass pages == NULL */
+
+struct hostwalk_gup {
+	__u32 call;		/* enum hostwalk_gup_call */
+	__u32 gup_flags;	/* FOLL_ values of this kernel, passed on as they are */
+	__u64 start;		/* passed on as it is */
+	__s64 nr_pages;		/* passed on as it is, zero and negative too */
+	__s32 pid;		/* _remote: whose mm; 0 is the caller's */
+	__u32 options;		/* HOSTWALK_GUP_ */
+	__u64 pfns;		/* user address of capacity __u64: pfn of each page that was handed out */
+	__u32 capacity;		/* entries of pages[], at least as many as nr_pages; all poisoned before the call */
+	__u32 handle;		/* out: for RELEASE; 0 if no entry was filled */
+	__s64 ret;		/* out: what the call returned */
+	__u32 filled;		/* out: leading entries of pages[] that the call has written */
+	__s32 locked;		/* out: *locked after the call, where the call has one; else -1 */
+};
+
+enum hostwalk_release_how {
+	HOSTWALK_PUT_PAGE = 1,
+	HOSTWALK_SET_PAGE_DIRTY_LOCK,	/* set_page_dirty_lock(), then put_page() */
+	HOSTWALK_UNPIN_USER_PAGE,
+	HOSTWALK_UNPIN_USER_PAGES_DIRTY_LOCK,
+};
+
+struct hostwalk_release {
+	__u32 handle;
+	__u32 how;		/* enum hostwalk_release_how */
+	__u32 first;
+	__u32 count;		/* 0: all that are left */
+};
+
+enum hostwalk_page_kind {
+	HOSTWALK_PAGE_ORDER0 = 1,	/* nr pages of alloc_page(GFP_KERNEL) */
+	HOSTWALK_PAGE_COMPOUND,		/* one __GFP_COMP block of 2^order */
+	HOSTWALK_PAGE_SPLIT,		/* one block of 2^order after split_page() */
+	HOSTWALK_PAGE_UNSPLIT,		/* one block of 2^order, neither: its tails have no reference */
+	HOSTWALK_PAGE_ZERO,		/* ZERO_PAGE(0), nr times */
+	HOSTWALK_PAGE_SLAB,		/* virt_to_page() of a kmalloc() */
+	HOSTWALK_PAGE_ANON,		/* the anonymous page at user address addr */
+};
+
+struct hostwalk_alloc {
+	__u32 kind;		/* enum hostwalk_page_kind */
+	__u32 order;
+	__u32 nr;
+	__u32 handle;		/* out */
+	__u64 addr;		/* HOSTWALK_PAGE_ANON */
+	__u64 pfns;		/* user address of nr (or 2^order) __u64 */
+};
+
+enum hostwalk_insert_call {
+	HOSTWALK_VM_INSERT_PAGE = 1,	/* once per page, until one fails */
+	HOSTWALK_VM_INSERT_PAGES,
+	HOSTWALK_VM_MAP_PAGES,		/* the whole vma, from pages[vm_pgoff] */
+	HOSTWALK_VM_MAP_PAGES_ZERO,
+	HOSTWALK_REMAP_PFN_RANGE,
+	HOSTWALK_VMF_INSERT_PFN,	/* from a fault handler only */
+	HOSTWALK_VMF_INSERT_MIXED,	/* from a fault handler only */
+};
+
+enum hostwalk_when {
+	HOSTWALK_WHEN_MMAP = 1,		/* in f_op->mmap of the next mmap(2) of this file */
+	HOSTWALK_WHEN_NOW,		/* on the mapping at addr, mmap_lock held for writing */
+	HOSTWALK_WHEN_FAULT,		/* in vm_ops->fault of the next mmap(2) of this file */
+};
+
+#define HOSTWALK_INSERT_KEEP	(1u << 0)	/* let mmap(2) succeed although the call failed */
+#define HOSTWALK_INSERT_MIXEDMAP (1u << 1)	/* set VM_MIXEDMAP before */
+#define HOSTWALK_INSERT_PFNMAP	(1u << 2)	/* set VM_PFNMAP before (fault handlers) */
+
+struct hostwalk_insert {
+	__u32 call;		/* enum hostwalk_insert_call */
+	__u32 when;		/* enum hostwalk_when */
+	__u32 alloc;		/* handle of HOSTWALK_IOC_ALLOC */
+	__u32 options;		/* HOSTWALK_INSERT_ */
+	__u32 first;		/* first page of alloc */
+	__u32 nr;		/* how many */
+	__s64 offset;		/* bytes from vm_start to the first address; may lie outside, or be unaligned */
+	__u64 addr;		/* HOSTWALK_WHEN_NOW: any address in the mapping */
+	__s64 ret;		/* out (WHEN_NOW): what the call returned */
+	__u64 num;		/* out (WHEN_NOW): vm_insert_pages: *num; vm_insert_page: pages not inserted */
+};
+
+/* What the armed plan did in f_op->mmap or in its last fault. */
+struct hostwalk_insert_result {
+	__u32 runs;		/* out: how often it ran */
+	__u32 reserved;
+	__s64 ret;		/* out: errno style; fault handlers: vm_fault_t */
+	__u64 num;		/* out */
+};
+
+#define HOSTWALK_IOC_GUP	_IOWR(HOSTWALK_IOC_MAGIC, 1, struct hostwalk_gup)
+#define HOSTWALK_IOC_RELEASE	_IOW(HOSTWALK_IOC_MAGIC, 2, struct hostwalk_release)
+#define HOSTWALK_IOC_ALLOC	_IOWR(HOSTWALK_IOC_MAGIC, 3, struct hostwalk_alloc)
+#define HOSTWALK_IOC_INSERT	_IOWR(HOSTWALK_IOC_MAGIC, 4, struct hostwalk_insert)
+#define HOSTWALK_IOC_RESULT	_IOR(HOSTWALK_IOC_MAGIC, 5, struct hostwalk_insert_result)
+/* Tests of the host only. */
+#define HOSTWALK_IOC_SPIN	_IO(HOSTWALK_IOC_MAGIC, 16)	/* spin for ever, interrupts off */
+#define HOSTWALK_IOC_OOPS	_IO(HOSTWALK_IOC_MAGIC, 17)	/* dereference NULL */
+#define HOSTWALK_IOC_WARN	_IO(HOSTWALK_IOC_MAGIC, 18)	/* WARN() */
+
+#endif
