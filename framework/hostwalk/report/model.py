@@ -1,0 +1,90 @@
+"""The outcome of a run: one result for each claim on each target."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hostwalk.target import Target
+
+
+class Verdict(StrEnum):
+    """What became of a claim on one target.
+
+    In a sabotage run KEPT means that the sabotage was found, BROKEN that it went unnoticed.
+    """
+
+    KEPT = "kept"
+    BROKEN = "broken"
+    NOT_APPLICABLE = "n/a"
+    UNPROVEN = "unproven"
+    DEPARTS = "departs"
+    """An expected departure of the kernel from its manual page, with a citation: not a failure."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One claim on one target.
+
+    ``page`` is the manual page and ``sentence`` its words. ``reason`` says why the claim is not applicable,
+    is unproven or departs; ``detail`` explains a broken claim in several lines: what was claimed, what the
+    witness saw, the decoded entry. ``rerun`` is a command that repeats just this, ``where`` is FILE:LINE.
+    """
+
+    claim_id: str
+    page: str
+    sentence: str
+    target: Target
+    verdict: Verdict
+    reason: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+    rerun: str = ""
+    where: str = ""
+    nodeid: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """All results of one run.
+
+    ``identities`` tells, per target name, what was really booted (kernel release, SHA-256 of the boot file,
+    QEMU's version, the accelerator and why); ``seconds`` is the wall time.
+    """
+
+    results: tuple[Result, ...]
+    targets: tuple[Target, ...]
+    identities: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    seconds: float = 0.0
+    sabotage: bool = False
+
+    @property
+    def counts(self) -> Counter[Verdict]:
+        """How many results have each verdict."""
+        return Counter(result.verdict for result in self.results)
+
+    @property
+    def exit_status(self) -> int:
+        """Return 1 when a claim is broken, 3 when one is unproven or nothing was judged, else 0."""
+        if self.counts[Verdict.BROKEN]:
+            return 1
+        return 3 if self.counts[Verdict.UNPROVEN] or not self.results else 0
+
+    def having(self, *verdicts: Verdict) -> tuple[Result, ...]:
+        """Return the results with one of these verdicts, in order."""
+        return tuple(result for result in self.results if result.verdict in verdicts)
+
+    def on(self, target: Target) -> tuple[Result, ...]:
+        """Return the results of one target, in order."""
+        return tuple(result for result in self.results if result.target == target)
+
+
+def by_page(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
+    """Group results by manual page and then by claim, each in the order of first appearance."""
+    pages: dict[str, dict[str, list[Result]]] = {}
+    for result in results:
+        pages.setdefault(result.page, {}).setdefault(result.claim_id, []).append(result)
+    return pages

@@ -1,0 +1,142 @@
+"""The report that people read: claims down, targets across, then every failure explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hostwalk.report.model import Result, Run, Verdict, by_page
+from hostwalk.report.words import ASCII_SIGNS, SIGNS, STYLES, WORST_FIRST, duration, short_names, word, worst
+from hostwalk.target import Target
+
+NARROW = 60
+"""Columns below which the table leaves the sentences out."""
+WIDE = 120
+"""Columns beyond which the table grows no further: a row must be easy to follow."""
+
+
+def show(run: Run, console: Console) -> None:
+    """Print a run: what was booted, the table, the totals, and why each claim that is not kept is not."""
+    _Page(run, console).show()
+
+
+class _Page:
+    def __init__(self, run: Run, console: Console) -> None:
+        self.run = run
+        self.console = console
+        self.signs: Mapping[Verdict, str] = SIGNS if console.encoding.startswith("utf") else ASCII_SIGNS
+        self.names = _headings(run.targets, console.width)
+
+    def show(self) -> None:
+        self._line(self._what())
+        self._targets()
+        if self.run.results:
+            self.console.print(self._table())
+        self._line(Text())
+        self._asides()
+        for result in self.run.having(Verdict.BROKEN, Verdict.UNPROVEN):
+            self._explain(result)
+        self._line(self._totals())
+
+    def _line(self, text: Text, indent: int = 0) -> None:
+        """Print without wrapping: a command must survive copy and paste, a pipe has no width."""
+        lines = text.split("\n") or [text]
+        for line in lines:
+            self.console.print(Text(" " * indent) + line, soft_wrap=True)
+
+    def _what(self) -> Text:
+        claims = len({result.claim_id for result in self.run.results})
+        mode = ", sabotaged" if self.run.sabotage else ""
+        return Text(f"{_some(claims, 'claim')}{mode} on {_some(len(self.run.targets), 'target')}", "bold")
+
+    def _targets(self) -> None:
+        for target in self.run.targets:
+            heading = f"{self.names[target]}: " if self.names[target] != target.name else ""
+            self._line(Text(heading + target.name), indent=2)
+            if identity := self.run.identities.get(target.name):
+                self._line(Text(identity, "dim"), indent=4)
+
+    def _table(self) -> Table:
+        width = min(self.console.width, WIDE)
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=width, header_style="dim")
+        table.add_column("", no_wrap=True, width=2 + max(len(result.claim_id) for result in self.run.results))
+        table.add_column("", ratio=1, overflow="fold")
+        for name in self.names.values():
+            table.add_column(name, justify="center", no_wrap=True, width=len(name))
+        for page, claims in by_page(self.run.results).items():
+            table.add_row(Text(page, "bold"))
+            for claim_id, results in claims.items():
+                table.add_row(*self._row(claim_id, results))
+        return table
+
+    def _row(self, claim_id: str, results: Sequence[Result]) -> list[Text]:
+        sentence = results[0].sentence if self.console.width >= NARROW else ""
+        return [
+            Text(f"  {claim_id}"),
+            Text(sentence),
+            *(self._cell(results, target) for target in self.names),
+        ]
+
+    def _cell(self, results: Iterable[Result], target: Target) -> Text:
+        verdicts = [result.verdict for result in results if result.target == target]
+        return self._sign(worst(verdicts)) if verdicts else Text()
+
+    def _sign(self, verdict: Verdict) -> Text:
+        return Text(self.signs[verdict], STYLES[verdict])
+
+    def _asides(self) -> None:
+        """Say why claims are not applicable or depart; the same reason only once per claim."""
+        said: dict[tuple[str, Verdict, str], list[str]] = {}
+        for result in self.run.having(Verdict.DEPARTS, Verdict.NOT_APPLICABLE):
+            said.setdefault((result.claim_id, result.verdict, result.reason), []).append(
+                self.names[result.target]
+            )
+        for (claim_id, verdict, reason), names in said.items():
+            where = "" if len(names) == len(self.names) else f" ({', '.join(names)})"
+            why = f": {reason}" if reason else ""
+            self._line(self._sign(verdict) + Text(f" {claim_id} {_PHRASES[verdict]}{where}{why}", "dim"))
+        if said:
+            self._line(Text())
+
+    def _explain(self, result: Result) -> None:
+        phrase = word(result.verdict, sabotage=self.run.sabotage)
+        title = Text(f" {result.claim_id} {phrase} on {result.target.name}", STYLES[result.verdict])
+        self._line(self._sign(result.verdict) + title)
+        self._line(Text.assemble((result.page, "bold"), f': "{result.sentence}"'), indent=4)
+        for text in (result.reason, result.detail):
+            if text.strip():
+                self._line(Text(text.rstrip()), indent=4)
+        for label, text in (("at", result.where), ("again", result.rerun)):
+            if text:
+                self._line(Text.assemble((f"{label}: ", "dim"), text), indent=4)
+        self._line(Text())
+
+    def _totals(self) -> Text:
+        if not self.run.results:
+            return Text("nothing was judged", STYLES[Verdict.UNPROVEN])
+        parts = [
+            self._sign(verdict)
+            + Text(f" {self.run.counts[verdict]} {word(verdict, sabotage=self.run.sabotage)}")
+            for verdict in sorted(self.run.counts, key=_ORDER.index)
+        ]
+        tail = Text(f"   in {duration(self.run.seconds)}, seed {self.run.seed}", "dim")
+        return Text("   ").join(parts) + tail
+
+
+_ORDER = (Verdict.KEPT, *(verdict for verdict in WORST_FIRST if verdict is not Verdict.KEPT))
+_PHRASES = {Verdict.DEPARTS: "departs, as known", Verdict.NOT_APPLICABLE: "is not applicable"}
+
+
+def _some(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _headings(targets: Sequence[Target], width: int) -> dict[Target, str]:
+    """Return column headings: telling names where they fit, else numbers."""
+    names = short_names(targets)
+    if sum(len(name) + 2 for name in names.values()) > width // 2:
+        return {target: str(number) for number, target in enumerate(targets, 1)}
+    return names
