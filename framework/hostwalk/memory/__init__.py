@@ -1,0 +1,26 @@
+"""Guest physical memory, read from the host. Readers have one interface and give identical bytes."""
+
+from hostwalk.memory.fake import FakeMemory
+from hostwalk.memory.monitor import Monitor, QmpReader, XpReader, hmp
+from hostwalk.memory.physical import PhysicalMemory, WritableMemory
+from hostwalk.memory.process import HostRange, ProcessVm, host_ranges
+from hostwalk.memory.regions import Region, Regions, covers, ram_map
+from hostwalk.memory.shared import SharedMap
+
+__all__ = [
+    "FakeMemory",
+    "HostRange",
+    "Monitor",
+    "PhysicalMemory",
+    "ProcessVm",
+    "QmpReader",
+    "Region",
+    "Regions",
+    "SharedMap",
+    "WritableMemory",
+    "XpReader",
+    "covers",
+    "hmp",
+    "host_ranges",
+    "ram_map",
+]
