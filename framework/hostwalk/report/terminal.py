@@ -34,7 +34,9 @@ class _Page:
         self._line(self._what())
         self._targets()
         if self.run.results:
-            self.console.print(self._table())
+            self.console.print(self._grid(heading=True))
+        for page, claims in by_page(self.run.results).items():
+            self._claims(page, claims)
         self._line(Text())
         self._asides()
         for result in self.run.having(Verdict.BROKEN, Verdict.UNPROVEN):
@@ -59,18 +61,29 @@ class _Page:
             if identity := self.run.identities.get(target.name):
                 self._line(Text(identity, "dim"), indent=4)
 
-    def _table(self) -> Table:
+    def _grid(self, *, heading: bool) -> Table:
+        """Return an empty table; all have the same columns, so that they read as one."""
         width = min(self.console.width, WIDE)
-        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=width, header_style="dim")
+        table = Table(
+            box=None,
+            padding=(0, 2, 0, 0),
+            pad_edge=False,
+            width=width,
+            header_style="dim",
+            show_header=heading,
+        )
         table.add_column("", no_wrap=True, width=2 + max(len(result.claim_id) for result in self.run.results))
         table.add_column("", ratio=1, overflow="fold")
         for name in self.names.values():
             table.add_column(name, justify="center", no_wrap=True, width=len(name))
-        for page, claims in by_page(self.run.results).items():
-            table.add_row(Text(page, "bold"))
-            for claim_id, results in claims.items():
-                table.add_row(*self._row(claim_id, results))
         return table
+
+    def _claims(self, page: str, claims: Mapping[str, Sequence[Result]]) -> None:
+        self._line(Text(page, "bold"))
+        table = self._grid(heading=False)
+        for claim_id, results in claims.items():
+            table.add_row(*self._row(claim_id, results))
+        self.console.print(table)
 
     def _row(self, claim_id: str, results: Sequence[Result]) -> list[Text]:
         sentence = results[0].sentence if self.console.width >= NARROW else ""
