@@ -1,4 +1,4 @@
-"""Name/value tables that the compiler left in the exerciser and in the agent; guest/include/hostwalk_table.h."""
+"""Name/value tables that the compiler left in exerciser and agent; see guest/include/hostwalk_table.h."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def parse_table(data: bytes, where: str) -> dict[str, int]:
 class Layout(Mapping[str, int]):
     """The constants, sizes and offsets that one binary was compiled with.
 
-    A mapping from the exact key, such as ``offsetof(struct page, _refcount)``, to its value. A key that is not
-    there raises LayoutError; ``in``, ``has`` and ``get`` do not raise.
+    A mapping from the exact key, such as ``offsetof(struct page, _refcount)``, to its value. A missing key
+    raises LayoutError; ``in``, ``has`` and ``get`` do not raise.
     """
 
     def __init__(self, table: Mapping[str, int], source: str = "a table") -> None:
