@@ -1,0 +1,129 @@
+"""Claims: one sentence of a manual page, as a test.
+
+A claim is a pytest function with :func:`claim` on it. It names the sentence, the kernels that the sentence is
+about, how the evidence can be altered so that the claim must fail (its sabotage), and, where Linux is known not
+to do what the page says, the departure with its citation.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pytest
+
+from hostwalk.errors import UsageError
+from hostwalk.sabotage import Sabotage
+
+Test = TypeVar("Test", bound=Callable[..., object])
+
+_COMPARE = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+}
+_REQUIREMENT = re.compile(r"\s*(<=|>=|==|<|>)\s*(\d+)\.(\d+)(?:\.(\d+))?\s*")
+
+
+def version_code(text: str) -> int:
+    """Return KERNEL_VERSION(a, b, c) of ``6.12`` or ``6.12.3`` (include/generated/uapi/linux/version.h)."""
+    major, minor, *rest = (int(part) for part in text.split("."))
+    return (major << 16) + (minor << 8) + min(rest[0] if rest else 0, 255)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A condition on the kernel's version: ``>=5.11``, ``>=6.1, <6.12``; empty means every kernel."""
+
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        for part in filter(None, self.text.split(",")):
+            if not _REQUIREMENT.fullmatch(part):
+                raise UsageError(f"{part!r} is no condition on a kernel version", remedy="write it like: >=6.1, <6.12")
+
+    def include(self, code: int) -> bool:
+        """Whether a kernel of this LINUX_VERSION_CODE meets every part."""
+        return all(_meets(part, code) for part in filter(None, self.text.split(",")))
+
+    def __str__(self) -> str:
+        return self.text or "every kernel"
+
+
+def _meets(part: str, code: int) -> bool:
+    match = _REQUIREMENT.fullmatch(part)
+    assert match is not None
+    wanted = version_code(".".join(filter(None, match.groups()[1:])))
+    return bool(_COMPARE[match[1]](code, wanted))
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Where Linux is known not to keep a sentence.
+
+    ``does`` says what it does instead, ``cites`` the commit or the place in the source, ``shows`` is a regular
+    expression that the failed claim's text must match: another failure is still a broken claim.
+    """
+
+    does: str
+    cites: str
+    shows: str
+    kernels: Kernels = Kernels()
+
+    def explains(self, failure: str, code: int) -> bool:
+        """Whether this failure, on a kernel of this LINUX_VERSION_CODE, is the departure."""
+        return self.kernels.include(code) and re.search(self.shows, failure) is not None
+
+    def __str__(self) -> str:
+        return f"{self.does} ({self.cites})"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence that a kernel is held to.
+
+    ``warns`` is a regular expression for kernel warnings that the claim's own misuse must provoke.
+    """
+
+    id: str
+    page: str
+    sentence: str
+    sabotage: Sabotage
+    kernels: Kernels = Kernels()
+    departs: Departure | None = None
+    warns: str = ""
+
+
+def departure(does: str, *, cites: str, shows: str, kernels: str = "") -> Departure:
+    """Return the departure of the given kernels; see :class:`Departure`."""
+    return Departure(does, cites, shows, Kernels(kernels))
+
+
+def claim(
+    id: str,  # noqa: A002
+    page: str,
+    sentence: str,
+    *,
+    sabotage: Sabotage,
+    kernels: str = "",
+    departs: Departure | None = None,
+    warns: str = "",
+) -> Callable[[Test], Test]:
+    """Mark a test function as the claim ``id``: ``sentence`` of manual page ``page``."""
+    made = Claim(id, page, sentence, sabotage, Kernels(kernels), departs, warns)
+
+    def mark(test: Test) -> Test:
+        marked: Test = pytest.mark.claim(made)(test)
+        return marked
+
+    return mark
+
+
+def not_applicable(reason: str) -> None:
+    """End the running claim: on this cell the sentence says nothing, and why."""
+    pytest.skip(reason)

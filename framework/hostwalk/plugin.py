@@ -1,0 +1,244 @@
+"""The pytest plugin: options, fixtures, and the verdict on each claim.
+
+Fixtures, for this project's contract and for tests of any other repository: ``target``, ``cell``, ``machine``,
+``agent``, ``layout``, ``subject`` and ``witness``.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from hostwalk.cells import Cell, Cells
+from hostwalk.claim import Claim
+from hostwalk.errors import GuestCrashError, HostwalkError
+from hostwalk.guest import Agent, Subject
+from hostwalk.image import Layout
+from hostwalk.kernels import Progress, Silent
+from hostwalk.machine import Machine
+from hostwalk.options import CheckOptions
+from hostwalk.report.model import Result, Run, Verdict
+from hostwalk.sabotage import Saboteur
+from hostwalk.target import Target
+from hostwalk.verdicts import Ending, UnnoticedError, judge, rerun_command
+from hostwalk.witness import Witness
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of a run; their names are those of ``hostwalk check`` with a prefix."""
+    group = parser.getgroup("hostwalk", "kernel memory-management claims in QEMU")
+    for name, text in (
+        ("kernel", "kernel to boot, such as debian:6.1; may be repeated"),
+        ("arch", "architecture: x86_64 or arm64; may be repeated (default: both)"),
+        ("format", "page-table format, such as 5level or 48bit; may be repeated"),
+    ):
+        group.addoption(f"--hostwalk-{name}", action="append", default=[], metavar=name.upper(), help=text)
+    group.addoption("--hostwalk-accel", default="auto", help="auto, tcg or kvm")
+    group.addoption("--hostwalk-memory", type=int, default=256, metavar="MIB", help="guest memory")
+    group.addoption("--hostwalk-smp", type=int, default=1, metavar="N", help="virtual CPUs")
+    group.addoption("--hostwalk-sabotage", action="store_true", help="alter the evidence; each claim must notice")
+    group.addoption("--hostwalk-mirror", help="Debian mirror to fetch kernels from")
+    group.addoption("--hostwalk-headers", type=Path, help="headers of a kernel that is given as a file")
+    group.addoption("--hostwalk-symbols", type=Path, help="System.map of a kernel that is given as a file")
+    group.addoption("--hostwalk-seed", type=int, help="seed of the run")
+
+
+def options_of(config: pytest.Config) -> CheckOptions:
+    """Return the run that the command line asked for."""
+
+    def value(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        return config.getoption(f"--hostwalk-{name}")
+
+    return CheckOptions(
+        kernels=tuple(value("kernel")), archs=tuple(value("arch")), formats=tuple(value("format")),
+        accel=value("accel"), memory=value("memory"), cpus=value("smp"), sabotage=value("sabotage"),
+        mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=value("seed"),
+    )  # fmt: skip
+
+
+class Session:
+    """One pytest session: its cells, and the results so far."""
+
+    def __init__(self, options: CheckOptions, progress: Progress) -> None:
+        self.options = options
+        self.targets = options.targets
+        self.seed = options.seed if options.seed is not None else random.randrange(1 << 32)  # noqa: S311
+        self.cells = Cells(self.targets, options, progress)
+        self.results: list[Result] = []
+        self._start = time.monotonic()
+
+    @property
+    def run(self) -> Run:
+        """Everything that was judged so far."""
+        return Run(
+            tuple(self.results), self.targets, dict(self.cells.identities), self.seed,
+            time.monotonic() - self._start, self.options.sabotage,
+        )  # fmt: skip
+
+
+SESSION = pytest.StashKey[Session]()
+PROGRESS = pytest.StashKey[Progress]()
+_ENDING = pytest.StashKey[Ending]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker and start a session; no machine boots before a test asks for one."""
+    config.addinivalue_line("markers", "claim(claim): one sentence of a manual page; use hostwalk.claim.claim")
+    try:
+        config.stash[SESSION] = Session(options_of(config), config.stash.get(PROGRESS, Silent()))
+    except HostwalkError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End every machine."""
+    session = config.stash.get(SESSION, None)
+    if session is not None:
+        session.cells.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that uses a machine on each target, target by target."""
+    if "target" in metafunc.fixturenames:
+        targets = metafunc.config.stash[SESSION].targets
+        metafunc.parametrize("target", targets, ids=[target.name for target in targets], scope="session")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let ``-k`` select a claim by its id."""
+    claim = claim_of(item)
+    if claim is not None:
+        item.extra_keyword_matches.add(claim.id)
+
+
+def claim_of(item: pytest.Item) -> Claim | None:
+    """Return the claim that a test makes, if it makes one."""
+    marker = item.get_closest_marker("claim")
+    return marker.args[0] if marker is not None else None
+
+
+@pytest.fixture(scope="session")
+def session(pytestconfig: pytest.Config) -> Session:
+    """Return hostwalk's view of the running pytest session."""
+    return pytestconfig.stash[SESSION]
+
+
+@pytest.fixture
+def cell(session: Session, target: Target) -> Cell:
+    """Return the booted target; a machine that broke is replaced by a fresh one."""
+    return session.cells.get(target)
+
+
+@pytest.fixture
+def machine(cell: Cell) -> Machine:
+    """Return the running QEMU."""
+    return cell.machine
+
+
+@pytest.fixture
+def agent(cell: Cell) -> Agent:
+    """Return the client of the guest's agent."""
+    return cell.agent
+
+
+@pytest.fixture
+def layout(cell: Cell) -> Layout:
+    """Return the constants that the kernel was compiled with."""
+    return cell.prepared.image.layout
+
+
+@pytest.fixture
+def subject(cell: Cell) -> Iterator[Subject]:
+    """Return a fresh process in the guest, ended after the test."""
+    with cell.agent.spawn() as made:
+        yield made
+
+
+@pytest.fixture
+def witness(cell: Cell, request: pytest.FixtureRequest, session: Session) -> Witness:
+    """Return the host's eyes on the machine; in a sabotage run they look at altered evidence once."""
+    claim = claim_of(request.node)
+    saboteur = Saboteur(claim.sabotage) if claim is not None and session.options.sabotage else None
+    return Witness(cell, saboteur=saboteur)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Judge what the test alone cannot see: the kernel's own warnings, and whether a sabotage was noticed."""
+    claim = claim_of(pyfuncitem)
+    witness = pyfuncitem.funcargs.get("witness")
+    if claim is None or not isinstance(witness, Witness):
+        return (yield)
+    witness.require(claim)
+    if witness.saboteur is not None:
+        return (yield from _sabotaged(claim, witness))
+    try:
+        result = yield
+    except HostwalkError as error:
+        raise witness.machine.explain(error) from error
+    witness.check_console(claim)
+    return result
+
+
+def _sabotaged(claim: Claim, witness: Witness) -> Generator[None, object, object]:
+    assert witness.saboteur is not None
+    try:
+        yield
+    except AssertionError:
+        if not witness.saboteur.done:
+            pytest.skip(f"the claim fails before its sabotage: {claim.departs or 'see a run without --sabotage'}")
+        return True
+    if not witness.saboteur.done:
+        raise UnnoticedError(f"the sabotage never struck: {claim.sabotage}")
+    raise UnnoticedError(f"the claim was kept although the host altered the evidence: {claim.sabotage}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn the end of a claim's test into its result."""
+    report = yield
+    claim = claim_of(item)
+    failed_setup = call.when == "setup" and call.excinfo is not None
+    if claim is None or not isinstance(item, pytest.Function) or not (call.when == "call" or failed_setup):
+        return report
+    ending = _ending(item, claim, call, report)
+    _record(item, claim, ending, call.duration)
+    if ending.verdict is Verdict.DEPARTS:
+        report.outcome, report.wasxfail = "skipped", f"departs: {ending.reason}"
+    if ending.verdict is Verdict.NOT_APPLICABLE:
+        report.outcome = "skipped"
+    return report
+
+
+def _ending(item: pytest.Function, claim: Claim, call: pytest.CallInfo[None], report: pytest.TestReport) -> Ending:
+    error = call.excinfo.value if call.excinfo is not None else None
+    witness = item.funcargs.get("witness")
+    if not isinstance(witness, Witness):
+        return judge(claim, 0, error, report.longreprtext)
+    if isinstance(error, GuestCrashError):
+        witness.machine.mark_broken(error)
+    return judge(claim, witness.layout["LINUX_VERSION_CODE"], error, _detail(report, witness))
+
+
+def _detail(report: pytest.TestReport, witness: Witness) -> str:
+    lines = [line[1:].strip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
+    return "\n".join([*lines, *witness.story()])
+
+
+def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float) -> None:
+    session = item.config.stash[SESSION]
+    target: Target = item.callspec.params["target"]
+    path, line, _ = item.location
+    session.results.append(
+        Result(
+            claim.id, claim.page, claim.sentence, target, ending.verdict, ending.reason, ending.detail,
+            seconds, rerun_command(claim, target, sabotage=session.options.sabotage),
+            f"{path}:{(line or 0) + 1}", item.nodeid,
+        )
+    )  # fmt: skip

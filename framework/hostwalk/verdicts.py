@@ -1,0 +1,69 @@
+"""From the way a claim's test ended to a verdict."""
+
+from __future__ import annotations
+
+import shlex
+import traceback
+from dataclasses import dataclass
+
+import pytest
+
+from hostwalk.claim import Claim
+from hostwalk.errors import GuestCrashError, HostwalkError
+from hostwalk.guest import NotExported
+from hostwalk.report.model import Verdict
+from hostwalk.target import DEFAULT_FORMATS, DEFAULT_KERNEL, Target
+
+
+class UnnoticedError(AssertionError):
+    """A sabotage was done and the claim was still kept."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A verdict with its reason (n/a, unproven, departs) or its detail (broken)."""
+
+    verdict: Verdict
+    reason: str = ""
+    detail: str = ""
+    crashed: bool = False
+
+
+def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> Ending:
+    """Return the verdict on a claim whose test ended with ``error`` (None: it ran to its end).
+
+    ``code`` is the kernel's LINUX_VERSION_CODE, ``detail`` the failed assertion as pytest explains it.
+    """
+    match error:
+        case None:
+            return Ending(Verdict.KEPT)
+        case NotExported():
+            return Ending(Verdict.NOT_APPLICABLE, error.message)
+        case pytest.skip.Exception():
+            return Ending(Verdict.NOT_APPLICABLE, str(error.msg))
+        case AssertionError():
+            return _broken(claim, code, detail)
+        case GuestCrashError():
+            return Ending(Verdict.BROKEN, "the guest kernel crashed", str(error), crashed=True)
+        case HostwalkError():
+            return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error))
+    return Ending(Verdict.UNPROVEN, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+
+def _broken(claim: Claim, code: int, detail: str) -> Ending:
+    if claim.departs is not None and claim.departs.explains(detail, code):
+        return Ending(Verdict.DEPARTS, str(claim.departs), detail)
+    return Ending(Verdict.BROKEN, detail=detail)
+
+
+def rerun_command(claim: Claim, target: Target, *, sabotage: bool = False) -> str:
+    """Return the command line that repeats one claim on one target."""
+    words = ["hostwalk", "check", "--arch", str(target.arch)]
+    if target.format != DEFAULT_FORMATS[target.arch]:
+        words += ["--format", target.format]
+    if target.kernel != DEFAULT_KERNEL:
+        words += ["--kernel", target.kernel]
+    if target.cpus != 1:
+        words += ["--smp", str(target.cpus)]
+    words += ["--sabotage"] if sabotage else []
+    return shlex.join([*words, "-k", claim.id])
