@@ -1,0 +1,30 @@
+"""Page tables: formats as data, and pure functions over them. Bytes in, values out."""
+
+from hostwalk.paging.format import Format, Kind, Level, Rights
+from hostwalk.paging.leaf import Leaf
+from hostwalk.paging.meaning import LinuxBits, Meaning, Swap
+from hostwalk.paging.registers import Registers, linux_bits, spaces
+from hostwalk.paging.space import AddressSpace, Spaces, with_linux, with_root
+from hostwalk.paging.walk import End, Step, Walk, walk
+
+__all__ = [
+    "AddressSpace",
+    "End",
+    "Format",
+    "Kind",
+    "Leaf",
+    "Level",
+    "LinuxBits",
+    "Meaning",
+    "Registers",
+    "Rights",
+    "Spaces",
+    "Step",
+    "Swap",
+    "Walk",
+    "linux_bits",
+    "spaces",
+    "walk",
+    "with_linux",
+    "with_root",
+]
