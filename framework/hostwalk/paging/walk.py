@@ -58,8 +58,8 @@ class Step:
 class Walk:
     """What a walk saw.
 
-    ``leaf`` is the entry that maps the address, and also a non-present one that is not empty (a PROT_NONE page,
-    a swap entry): ``leaf.present`` tells. ``phys_addr`` is None unless ``end`` is MAPPED.
+    ``leaf`` is the entry that maps the address, or a non-present one that is not empty (a PROT_NONE page, a
+    swap entry): ``leaf.present`` tells. ``phys_addr`` is None unless ``end`` is MAPPED.
     ``findings`` are oddities on the way, such as a table that is reached twice.
     """
 
