@@ -1,0 +1,23 @@
+"""A running QEMU: its command line, its life, its console, its registers."""
+
+from hostwalk.machine.accel import Accel, choose
+from hostwalk.machine.console import Console
+from hostwalk.machine.launch import launch
+from hostwalk.machine.machine import Machine
+from hostwalk.machine.qmp import Event, Qmp, QmpCommandError
+from hostwalk.machine.registers import Registers
+from hostwalk.machine.reports import Report, find_reports
+
+__all__ = [
+    "Accel",
+    "Console",
+    "Event",
+    "Machine",
+    "Qmp",
+    "QmpCommandError",
+    "Registers",
+    "Report",
+    "choose",
+    "find_reports",
+    "launch",
+]

@@ -1,0 +1,136 @@
+"""The command line of QEMU: each function turns a part of the target into words, and does nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostwalk.target import Arch, Target
+
+AGENT_PORT = "hostwalk.agent"
+RAM = "ram"
+GDB = "gdb"
+CONSOLES = {Arch.X86_64: "ttyS0", Arch.ARM64: "ttyAMA0"}
+EARLY_CONSOLES = {Arch.X86_64: "uart8250,io,0x3f8", Arch.ARM64: "pl011,0x9000000"}
+BASE_TIME = "2024-01-01T00:00:00"
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """File descriptors that QEMU inherits: one end of each socket pair, and the memory file of the RAM."""
+
+    qmp: int
+    console: int
+    agent: int
+    gdb: int
+    ram: int
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All of them."""
+        return (self.qmp, self.console, self.agent, self.gdb, self.ram)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What QEMU loads: a kernel, an initramfs and the kernel's command line."""
+
+    boot: Path
+    initramfs: Path
+    cmdline: str
+
+
+def base_args() -> tuple[str, ...]:
+    """Nothing that was not asked for; a guest that ends leaves a machine that is stopped, not gone."""
+    return (
+        "-nodefaults", "-no-user-config", "-display", "none",
+        "-action", "reboot=shutdown,shutdown=pause,panic=pause",
+        "-name", "hostwalk",
+    )  # fmt: skip
+
+
+def machine_args(target: Target, machine: str, accel: str) -> tuple[str, ...]:
+    """The board, its accelerator and its clock; ``machine`` is the board's name with its version."""
+    options = {Arch.X86_64: "hpet=off,vmport=off", Arch.ARM64: "gic-version=3,its=off"}[target.arch]
+    return (
+        "-machine", f"{machine},memory-backend={RAM},{options}",
+        "-accel", accel,
+        "-rtc", f"base={BASE_TIME},clock=vm",
+    )  # fmt: skip
+
+
+def cpu_args(target: Target, accel: str) -> tuple[str, ...]:
+    """The processors. KVM can run arm64 guests on the host's own processor only."""
+    model = "host" if (accel, target.arch) == ("kvm", Arch.ARM64) else target.cpu.model
+    return ("-cpu", model, "-smp", str(target.cpus))
+
+
+def memory_args(target: Target, ram: int) -> tuple[str, ...]:
+    """The RAM: a memory file of hostwalk's own, by descriptor, so that host and guest share its pages."""
+    backend = f"memory-backend-file,id={RAM},size={target.memory}M,mem-path=/proc/self/fd/{ram},share=on"
+    return ("-m", f"{target.memory}M", "-object", backend)
+
+
+def channel_args(wiring: Wiring) -> tuple[str, ...]:
+    """QMP, the serial console, the agent's port and a line for gdb that nobody serves yet."""
+    return (
+        "-chardev", f"socket,id=qmp,fd={wiring.qmp}",
+        "-mon", "chardev=qmp,mode=control",
+        "-chardev", f"socket,id=console,fd={wiring.console}",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id={GDB},fd={wiring.gdb}",
+        "-device", "virtio-serial-pci,max_ports=2",
+        "-chardev", f"socket,id=agent,fd={wiring.agent}",
+        "-device", f"virtserialport,chardev=agent,name={AGENT_PORT}",
+    )  # fmt: skip
+
+
+def kernel_args(payload: Payload) -> tuple[str, ...]:
+    """The kernel, booted directly."""
+    return (
+        "-kernel", str(payload.boot),
+        "-initrd", str(payload.initramfs),
+        "-append", payload.cmdline,
+    )  # fmt: skip
+
+
+def kernel_cmdline(target: Target, extra: str = "") -> str:
+    """The kernel's command line.
+
+    A panic resets the machine, which stops it with its memory intact (see base_args). Warnings and worse reach the
+    console, from the first instruction of C on.
+    """
+    words = (
+        f"earlycon={EARLY_CONSOLES[target.arch]}",
+        f"console={CONSOLES[target.arch]}",
+        "loglevel=5",
+        "panic=-1",
+        "" if target.kaslr else "nokaslr",
+        "cryptomgr.notests",
+        "random.trust_cpu=on",
+        "no_timer_check" if target.arch is Arch.X86_64 else "",
+        extra,
+    )
+    return " ".join(word for word in words if word)
+
+
+def qemu_args(
+    target: Target,
+    qemu: str,
+    machine: str,
+    accel: str,
+    payload: Payload,
+    wiring: Wiring,
+    extra: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    """The whole command line, the program first; ``extra`` comes last."""
+    return (
+        qemu,
+        *base_args(),
+        *machine_args(target, machine, accel),
+        *cpu_args(target, accel),
+        *memory_args(target, wiring.ram),
+        *channel_args(wiring),
+        *kernel_args(payload),
+        *extra,
+    )

@@ -1,0 +1,154 @@
+"""The serial console: pexpect on a socket, with everything that was printed kept and searched for kernel reports."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pexpect
+from pexpect.socket_pexpect import SocketSpawn
+
+from hostwalk.deadline import Deadline
+from hostwalk.errors import Evidence, GuestCrashError, GuestHungError, MachineDiedError
+from hostwalk.machine.reports import Report, find_reports
+
+# The stubs make it generic, the class itself is not.
+if TYPE_CHECKING:
+    _Spawn = SocketSpawn[bytes]
+else:
+    _Spawn = SocketSpawn
+
+KEPT_BYTES = 1 << 20
+READ_SIZE = 1 << 16
+TAIL_LINES = 30
+SETTLE_SECONDS = 3.0
+QUIET_SECONDS = 0.3
+
+
+class _Line(_Spawn):
+    """A socket for pexpect. Whatever is read is also appended to ``history``, whose oldest bytes fall off."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock, timeout=0, maxread=READ_SIZE)
+        self.delayafterread = None
+        self.history = bytearray()
+        self.dropped = 0
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:
+        try:
+            data = super().read_nonblocking(size, timeout)
+        except BlockingIOError:
+            raise pexpect.TIMEOUT("nothing to read") from None
+        except OSError as error:
+            self.flag_eof = True
+            raise pexpect.EOF(str(error)) from None
+        self.history += data
+        if (excess := len(self.history) - KEPT_BYTES) > 0:
+            del self.history[:excess]
+            self.dropped += excess
+        return data
+
+    @property
+    def total(self) -> int:
+        """Bytes read since the beginning."""
+        return self.dropped + len(self.history)
+
+
+class Console:
+    """What the guest's kernel prints. Nothing is lost up to the last MiB, whoever reads. Not for several threads."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._line = _Line(sock)
+        self._consumed = 0
+        self._searched = 0
+        self._reports: tuple[Report, ...] = ()
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when the guest has printed something."""
+        return self._line.child_fd
+
+    @property
+    def text(self) -> str:
+        """All that was printed so far (the last MiB of it), with plain line ends."""
+        self.drain()
+        return _plain(self._line.history)
+
+    def tail(self, lines: int = TAIL_LINES) -> str:
+        """The last lines."""
+        self.drain()
+        return "\n".join(_plain(self._line.history[-400 * lines :]).splitlines()[-lines:])
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all was printed."""
+        self.drain()
+        return self._line.total == 0
+
+    def drain(self, deadline: Deadline | None = None) -> bool:
+        """Take in what has arrived; wait for something until ``deadline`` if given. Return whether there was anything."""
+        before = self._line.total
+        seconds = deadline.remaining if deadline else 0.0
+        while not self._line.flag_eof:
+            try:
+                self._line.read_nonblocking(READ_SIZE, seconds)
+            except (pexpect.TIMEOUT, pexpect.EOF):
+                break
+            seconds = 0.0
+        return self._line.total > before
+
+    def expect(self, pattern: str, deadline: Deadline) -> re.Match[bytes]:
+        """Wait until the guest prints ``pattern`` and return the match; later calls search behind it.
+
+        Raises GuestCrashError, GuestHungError at the deadline, MachineDiedError at the end of the console.
+        """
+        self._line.buffer = bytes(self._line.history[max(0, self._consumed - self._line.dropped) :])
+        found = self._line.expect(
+            [pattern.encode(), pexpect.TIMEOUT, pexpect.EOF], timeout=deadline.remaining
+        )
+        if found == 0 and isinstance(self._line.match, re.Match):
+            self._consumed = self._line.total - len(self._line.buffer)
+            return self._line.match
+        self.check()
+        evidence = Evidence(console=self.tail())
+        if found == 1:
+            seconds = f"{deadline.seconds:.3g} s"
+            raise GuestHungError(f"the console did not show {pattern!r} within {seconds}", evidence=evidence)
+        raise MachineDiedError(f"the console ended before it showed {pattern!r}", evidence=evidence)
+
+    def send(self, text: str) -> None:
+        """Type something at the console."""
+        self._line.send(text.encode())
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """The kernel's reports so far: panics, oopses, warnings and the like, in order."""
+        self.drain()
+        if self._line.total != self._searched:
+            self._searched = self._line.total
+            self._reports = find_reports(_plain(self._line.history))
+        return self._reports
+
+    def check(self) -> None:
+        """Raise GuestCrashError, with the report, when the kernel has reported something that it does not survive."""
+        if any(report.fatal for report in self.reports):
+            self._settle(Deadline.after(SETTLE_SECONDS))
+            raise crash([report for report in self.reports if report.fatal], self.tail())
+
+    def _settle(self, deadline: Deadline) -> None:
+        """Read on until the last report is complete or the guest falls silent."""
+        while not self.reports[-1].complete and self.drain(deadline.at_most(QUIET_SECONDS)):
+            pass
+
+
+def crash(fatal: Sequence[Report], tail: str) -> GuestCrashError:
+    """The error of one or more fatal reports; the first names it."""
+    text = "\n\n".join(report.text for report in fatal)
+    return GuestCrashError(
+        f"the guest's kernel reported: {fatal[0].title}", evidence=Evidence(console=tail, report=text)
+    )
+
+
+def _plain(data: bytes | bytearray) -> str:
+    return data.decode(errors="replace").replace("\r\n", "\n").replace("\r", "")

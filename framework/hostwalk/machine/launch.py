@@ -1,0 +1,122 @@
+"""Starts machines and ends them.
+
+QEMU gets everything by inherited descriptors: one end of a socket pair for QMP, the console, the agent's port and
+gdb, a memory file for the RAM and one for its standard error. Nothing has a name in a file system, so nothing is left
+when hostwalk is killed; QEMU itself dies with hostwalk (see process.spawn).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+
+from hostwalk import process
+from hostwalk.deadline import Deadline
+from hostwalk.errors import Evidence, HostwalkError, LaunchError, MachineDiedError
+from hostwalk.machine import command
+from hostwalk.machine.accel import Accel, choose
+from hostwalk.machine.machine import BootableImage, BootableKernel, Ends, Machine, Wake
+from hostwalk.machine.qemu import Qemu, find_qemu
+from hostwalk.target import Target
+
+QUIT_SECONDS = 1.0
+
+
+@contextmanager
+def launch(
+    target: Target,
+    kernel: BootableKernel,
+    image: BootableImage,
+    *,
+    deadline: Deadline,
+    extra: Sequence[str] = (),
+    cmdline_extra: str = "",
+) -> Iterator[Machine]:
+    """Start a machine that boots ``kernel`` with ``image``; QEMU ends with the ``with`` block.
+
+    ``extra`` are further words for QEMU, ``cmdline_extra`` for the kernel. The machine is handed out as soon as QEMU
+    answers; the guest then boots. Raises MissingToolError, LaunchError.
+    """
+    if kernel.arch is not target.arch:
+        raise LaunchError(f"{kernel.boot} is a kernel for {kernel.arch}, the target is {target.arch}")
+    accel = choose(target)
+    payload = command.Payload(kernel.boot, image.initramfs, command.kernel_cmdline(target, cmdline_extra))
+    with ExitStack() as stack:
+        ends, wiring = _wire(stack, target)
+        words = _words(target, find_qemu(target.arch), accel, payload, wiring, extra)
+        qemu = _spawn(stack, words, wiring, ends.stderr)
+        wake = Wake()
+        machine = Machine(target, kernel, image, accel, qemu, process.quote(words), ends, wake)
+        stack.callback(machine.close)
+        _greet(machine, ends.qmp, deadline)
+        stack.callback(_end, machine, qemu)
+        yield machine
+
+
+def _words(
+    target: Target,
+    qemu: Qemu,
+    accel: Accel,
+    payload: command.Payload,
+    wiring: command.Wiring,
+    extra: Sequence[str],
+) -> tuple[str, ...]:
+    return command.qemu_args(target, str(qemu.path), qemu.machine, accel.name, payload, wiring, tuple(extra))
+
+
+def _wire(stack: ExitStack, target: Target) -> tuple[Ends, command.Wiring]:
+    """Make the wires; ours are closed with the stack, QEMU's as soon as it has inherited them (_spawn)."""
+    qmp, console, agent, gdb = (socket.socketpair() for _ in range(4))
+    for ours, _ in (qmp, console, agent, gdb):
+        stack.callback(ours.close)
+    ram, stderr = (os.memfd_create(f"hostwalk-{name}") for name in ("ram", "stderr"))
+    stack.callback(os.close, ram)
+    stack.callback(os.close, stderr)
+    os.ftruncate(ram, target.memory << 20)
+    ends = Ends(qmp[0], console[0], agent[0], gdb[0], ram, stderr)
+    wiring = command.Wiring(qmp[1].detach(), console[1].detach(), agent[1].detach(), gdb[1].detach(), ram)
+    return ends, wiring
+
+
+def _spawn(
+    stack: ExitStack, words: Sequence[str], wiring: command.Wiring, stderr: int
+) -> subprocess.Popen[bytes]:
+    try:
+        qemu = process.spawn(words, pass_fds=wiring.descriptors, stdout=stderr, stderr=stderr)
+    finally:
+        for theirs in (wiring.qmp, wiring.console, wiring.agent, wiring.gdb):
+            os.close(theirs)
+    stack.callback(process.kill, qemu)
+    return qemu
+
+
+def _greet(machine: Machine, qmp: socket.socket, deadline: Deadline) -> None:
+    try:
+        machine.attach(qmp, deadline)
+    except MachineDiedError:
+        raise _refused(machine) from None
+    except HostwalkError as error:
+        raise LaunchError(error.message, evidence=machine.evidence) from error
+
+
+def _refused(machine: Machine) -> LaunchError:
+    how = machine.ending()
+    last = (machine.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    return LaunchError(
+        f"QEMU did not start: it {how}: {last}",
+        evidence=Evidence(machine.command_line, machine.console.tail(), machine.stderr),
+    )
+
+
+def _end(machine: Machine, qemu: subprocess.Popen[bytes]) -> None:
+    """Ask QEMU to quit if it is well, kill it if that does not help, and end the QMP session."""
+    deadline = Deadline.after(QUIT_SECONDS)
+    if qemu.poll() is None and machine.broken is None:
+        with suppress(HostwalkError, subprocess.TimeoutExpired):
+            machine.qmp.execute("quit", deadline=deadline)
+            qemu.wait(deadline.remaining)
+    process.kill(qemu)
+    machine.qmp.close(Deadline.after(QUIT_SECONDS))
