@@ -24,6 +24,7 @@
 #define HOSTWALK_MAGIC		0x4b4c5748u	/* "HWLK" */
 #define HOSTWALK_ARGS		8
 #define HOSTWALK_PAYLOAD_MAX	(1u << 20)
+#define HOSTWALK_COPY_MAX	(1u << 16)	/* bytes of one PEEK or POKE */
 
 struct hostwalk_frame {
 	__u32 magic;
@@ -38,8 +39,10 @@ struct hostwalk_frame {
 enum hostwalk_status {
 	HOSTWALK_OK = 0,
 	HOSTWALK_FAULT,			/* a signal ended the operation; args below */
-	HOSTWALK_BAD_OP,		/* the receiver knows no such op, or arguments make no sense */
-	HOSTWALK_NO_SUBJECT,		/* no such subject, or it died during the operation: args[0] wait status */
+	HOSTWALK_BAD_OP,		/* no such op, arguments that make no sense, or the subject is busy */
+	HOSTWALK_NO_SUBJECT,		/* it has died, or did so during the operation: args[0] wait status,
+					 * args[1] pid; all 0: there is no such subject
+					 */
 };
 
 /*
@@ -49,8 +52,12 @@ enum hostwalk_status {
 enum hostwalk_op {
 	/* To the agent (subject 0). */
 	HOSTWALK_OP_HELLO = 1,		/* out: 0 abi version, 1 page size, 2 online cpus; payload: uname release */
-	HOSTWALK_OP_SPAWN,		/* new subject; out: 0 its number, 1 pid, 2 scratch address, 3 scratch size */
-	HOSTWALK_OP_REAP,		/* in: 0 subject; kill and reap it; out: 0 wait status */
+	HOSTWALK_OP_SPAWN,		/* new subject; out: 0 its number, 1 pid, 2 scratch address, 3 scratch size;
+					 * FORK and THREAD that fail: 0 zero, 1 -errno
+					 */
+	HOSTWALK_OP_REAP,		/* in: 0 subject; kill it, or if it is a thread have it leave; forget it;
+					 * out: 0 wait status, 1 pid
+					 */
 	HOSTWALK_OP_CRASH,		/* in: 0 enum hostwalk_crash; for tests of the host: no reply */
 
 	/* To a subject. */
@@ -67,7 +74,7 @@ enum hostwalk_op {
 	HOSTWALK_OP_EXEC,		/* in: 0 address; writes nothing: jumps to it and expects to return (payload is
 					 * empty); out: 0 done. The host stores a return instruction there first.
 					 */
-	HOSTWALK_OP_PEEK,		/* in: 0 address, 1 size; payload: the bytes */
+	HOSTWALK_OP_PEEK,		/* in: 0 address, 1 size; out: payload: the bytes */
 	HOSTWALK_OP_POKE,		/* in: 0 address; payload: the bytes */
 	HOSTWALK_OP_SPIN,		/* in: 0 milliseconds; busy on the CPU, loading its own stack, so that the host
 					 * can see this subject's root in the CPU; the reply comes at the end

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent.h"
+
+int main(int argc, char **argv)
+{
+	if (getpid() == 1) {
+		init_system();
+		broker_run(init_find_port(), false);
+	}
+	if (argc == 4 && !strcmp(argv[1], "--subject"))
+		subject_main(strtoul(argv[2], NULL, 10), atoi(argv[3]));
+	if (argc == 3 && !strcmp(argv[1], "--socket"))
+		broker_run(atoi(argv[2]), true);
+
+	dprintf(2, "usage: %s --socket FD\n"
+		"As PID 1 the agent needs no arguments.\n", argv[0]);
+	return 2;
+}
