@@ -1,0 +1,197 @@
+"""Readings: what the witness saw at one moment. Frozen values, printed for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hostwalk.column import Column
+from hostwalk.linux import Mm, Page, Vma
+from hostwalk.paging import Leaf, Walk
+
+NO_PFN = -1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One page of a reading: the walk that led to it (if there was one) and its struct page (if it has one)."""
+
+    pfn: int
+    frame: Page | None
+    walk: Walk | None = None
+
+    @property
+    def leaf(self) -> Leaf | None:
+        """The leaf entry; None where nothing is mapped."""
+        return self.walk.leaf if self.walk is not None else None
+
+    @property
+    def entry(self) -> int:
+        """The last entry that the walk read; 0 when empty."""
+        return self.walk.entry if self.walk is not None else 0
+
+    @property
+    def entry_phys(self) -> int:
+        """Guest physical address of that entry."""
+        return (self.walk.entry_phys if self.walk is not None else None) or 0
+
+    @property
+    def level(self) -> str:
+        """Linux's name of the level at which the walk ended."""
+        return self.walk.levels[-1].name if self.walk is not None and self.walk.levels else ""
+
+    def __str__(self) -> str:
+        parts = []
+        if self.walk is not None:
+            parts.append(str(self.leaf) if self.leaf is not None else f"{self.walk.virt_addr:#018x} {self.walk.end}")
+        parts.append(f"{self.frame}" if self.frame is not None else "")
+        return "; ".join(filter(None, parts))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read. ``kind`` is pages, frames, vma or mm; ``address`` that of the kernel object, for the last two."""
+
+    kind: str
+    title: str
+    records: tuple[Record, ...] = ()
+    address: int = 0
+
+    def lines(self) -> list[str]:
+        """Return the reading as lines for a report."""
+        return [self.title, *(f"  {index}: {record}" for index, record in enumerate(self.records))]
+
+
+@dataclass(frozen=True)
+class Frames(Reading):
+    """The struct pages of some page frames, one column entry per page; -1 where a page has none."""
+
+    layout_flags: Callable[[str], int] | None = None
+
+    def _frame(self, name: str, value: Callable[[Page], int]) -> Column:
+        return Column((-1 if record.frame is None else value(record.frame) for record in self.records), name)
+
+    @property
+    def pfns(self) -> Column:
+        """Page frame numbers; NO_PFN where nothing is mapped."""
+        return Column((record.pfn for record in self.records), "pfns", in_hex=True)
+
+    @property
+    def refcounts(self) -> Column:
+        """page_count(): the head's _refcount."""
+        return self._frame("refcounts", lambda page: page.refcount)
+
+    @property
+    def mapcounts(self) -> Column:
+        """How often the page is mapped: _mapcount + 1."""
+        return self._frame("mapcounts", lambda page: page.mapcount)
+
+    @property
+    def anon(self) -> Column:
+        """PageAnon()."""
+        return self._frame("anon", lambda page: page.anon)
+
+    @property
+    def exclusive(self) -> Column:
+        """PG_anon_exclusive of an anonymous page."""
+        return self._frame("exclusive", lambda page: page.anon_exclusive)
+
+    def flag(self, name: str) -> Column:
+        """Return one of enum pageflags, such as ``PG_dirty``."""
+        return self._frame(name, lambda page: page.has_flag(name))
+
+
+@dataclass(frozen=True)
+class Pages(Frames):
+    """The pages of an area: their entries and their struct pages."""
+
+    def _leaf(self, name: str, value: Callable[[Leaf], int]) -> Column:
+        return Column((value(record.leaf) if record.leaf is not None else 0 for record in self.records), name)
+
+    @property
+    def entries(self) -> Column:
+        """The entries as they stand in memory; 0 where there is none."""
+        return Column((record.entry for record in self.records), "entries", in_hex=True)
+
+    @property
+    def present(self) -> Column:
+        """pte_present(): a page is there, PROT_NONE ones included."""
+        return self._leaf("present", lambda leaf: leaf.linux.present)
+
+    @property
+    def writable(self) -> Column:
+        """pte_write()."""
+        return self._leaf("writable", lambda leaf: leaf.writable)
+
+    @property
+    def user(self) -> Column:
+        """Whether user space may read the page."""
+        return self._leaf("user", lambda leaf: leaf.user)
+
+    @property
+    def executable(self) -> Column:
+        """Whether user space may execute the page."""
+        return self._leaf("executable", lambda leaf: leaf.executable)
+
+    @property
+    def young(self) -> Column:
+        """pte_young()."""
+        return self._leaf("young", lambda leaf: leaf.young)
+
+    @property
+    def dirty(self) -> Column:
+        """pte_dirty()."""
+        return self._leaf("dirty", lambda leaf: leaf.dirty)
+
+    @property
+    def special(self) -> Column:
+        """pte_special()."""
+        return self._leaf("special", lambda leaf: leaf.special)
+
+    @property
+    def prot_none(self) -> Column:
+        """A populated entry that no access is allowed to."""
+        return self._leaf("prot_none", lambda leaf: leaf.prot_none)
+
+
+@dataclass(frozen=True)
+class VmaReading(Reading):
+    """One vma. Two readings are equal when range, flags and file are."""
+
+    vma: Vma | None = None
+    flags: frozenset[str] = frozenset()
+
+    @property
+    def start(self) -> int:
+        """First address."""
+        return self._vma.start
+
+    @property
+    def end(self) -> int:
+        """First address behind it."""
+        return self._vma.end
+
+    @property
+    def _vma(self) -> Vma:
+        assert self.vma is not None, f"{self.title}: no vma there"
+        return self.vma
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, VmaReading):
+            return NotImplemented
+        return (self.start, self.end, self.flags) == (other.start, other.end, other.flags)
+
+    def __hash__(self) -> int:
+        return hash((self.start, self.end, self.flags))
+
+    def lines(self) -> list[str]:
+        """Return the reading as lines for a report."""
+        return [self.title, f"  {self.start:#x}-{self.end:#x} {' '.join(sorted(self.flags))}"]
+
+
+@dataclass(frozen=True)
+class MmReading(Reading):
+    """One mm_struct; counters in pages."""
+
+    mm: Mm | None = None
+    flag_bits: Callable[[str], int] | None = None
