@@ -48,7 +48,8 @@ def find_tool(name: str, package: str) -> str:
     path = shutil.which(name)
     if path is None:
         raise MissingToolError(
-            f"{name} is not installed", remedy=f"install the Debian package {package}, or run: hostwalk doctor --fix"
+            f"{name} is not installed",
+            remedy=f"install the Debian package {package}, or run: hostwalk doctor --fix",
         )
     return path
 
@@ -68,25 +69,29 @@ def spawn(
     stderr: int | IO[bytes] | None = subprocess.PIPE,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    session: bool = True,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own that is killed when hostwalk dies; return at once.
 
-    Raises MissingToolError when the program does not exist.
+    Without ``session`` it stays in ours and can ask for a password on our terminal. Raises MissingToolError
+    when the program does not exist.
     """
     parent = os.getpid()
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: PLW1509 (the spawner thread holds no locks)
+        return subprocess.Popen(
             [str(word) for word in argv],
             stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, cwd=cwd,
             env=dict(env) if env is not None else None,
-            start_new_session=True, preexec_fn=lambda: _die_with(parent),
+            start_new_session=session,
+            preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509 (the spawner thread holds no locks)
         )  # fmt: skip
 
     try:
         return _spawner.submit(start).result()
     except FileNotFoundError as error:
-        raise MissingToolError(f"{argv[0]} cannot be started: {error}", remedy="run: hostwalk doctor") from error
+        what = f"{argv[0]} cannot be started: {error}"
+        raise MissingToolError(what, remedy="run: hostwalk doctor") from error
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -94,7 +99,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
-        pass
+        process.kill()
     process.wait()
 
 
@@ -109,21 +114,24 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     input_bytes: bytes | None = None,
+    session: bool = True,
 ) -> Completed:
     """Run a program to its end.
 
-    Raises ``error`` (with the command and its standard error as evidence) when it fails and ``check`` is set, or
-    when the deadline passes, after killing it and its children.
+    Raises ``error`` (with the command and its standard error as evidence) when it fails and ``check`` is set,
+    or when the deadline passes, after killing it and its children.
     """
     stdin = subprocess.PIPE if input_bytes is not None else subprocess.DEVNULL
-    process = spawn(argv, stdin=stdin, cwd=cwd, env=env)
+    process = spawn(argv, stdin=stdin, cwd=cwd, env=env, session=session)
     command = quote(argv, cwd)
     try:
         out, err = process.communicate(input_bytes, timeout=deadline.remaining)
     except subprocess.TimeoutExpired:
         kill(process)
         raise error(
-            f"{what or argv[0]} did not end within {deadline.seconds:.0f} s", remedy=remedy, evidence=Evidence(command)
+            f"{what or argv[0]} did not end within {deadline.seconds:.0f} s",
+            remedy=remedy,
+            evidence=Evidence(command),
         ) from None
     except BaseException:
         kill(process)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hostwalk.report.model import Result, Run, Verdict, by_page
-from hostwalk.report.words import ASCII_SIGNS, SIGNS, STYLES, WORST_FIRST, duration, short_names, word, worst
+from hostwalk.report.words import STYLES, WORST_FIRST, duration, plain, short_names, signs, word, worst
 from hostwalk.target import Target
 
 NARROW = 60
@@ -27,7 +27,7 @@ class _Page:
     def __init__(self, run: Run, console: Console) -> None:
         self.run = run
         self.console = console
-        self.signs: Mapping[Verdict, str] = SIGNS if console.encoding.startswith("utf") else ASCII_SIGNS
+        self.signs = signs(console.encoding)
         self.names = _headings(run.targets, console.width)
 
     def show(self) -> None:
@@ -121,7 +121,7 @@ class _Page:
         self._line(Text.assemble((result.page, "bold"), f': "{result.sentence}"'), indent=4)
         for text in (result.reason, result.detail):
             if text.strip():
-                self._line(Text(text.rstrip()), indent=4)
+                self._line(Text(plain(text).rstrip()), indent=4)
         for label, text in (("at", result.where), ("again", result.rerun)):
             if text:
                 self._line(Text.assemble((f"{label}: ", "dim"), text), indent=4)

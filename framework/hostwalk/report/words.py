@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from hostwalk.report.model import Verdict
@@ -28,6 +29,11 @@ STYLES: Mapping[Verdict, str] = {
     Verdict.DEPARTS: "cyan",
 }
 WORST_FIRST = (Verdict.BROKEN, Verdict.UNPROVEN, Verdict.DEPARTS, Verdict.KEPT, Verdict.NOT_APPLICABLE)
+
+
+def signs(encoding: str) -> Mapping[Verdict, str]:
+    """Return the one-character signs that an output encoding can show."""
+    return SIGNS if encoding.lower().startswith("utf") else ASCII_SIGNS
 
 
 def word(verdict: Verdict, *, sabotage: bool = False) -> str:
@@ -69,3 +75,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
+_CONTROLS = re.compile("[^\t\n\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def plain(text: str) -> str:
+    """Return text without escape sequences and control characters, which XML and terminals cannot take."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))

@@ -1,0 +1,1 @@
+"""The command line: one module for each verb, with ``arguments(parser)`` and ``run(args) -> exit status``."""

@@ -1,0 +1,100 @@
+"""``hostwalk check``: the contract on a matrix of targets."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hostwalk import doctor, runner
+from hostwalk.cli import output, signals
+from hostwalk.cli.progress import busy, showing
+from hostwalk.cli.question import asker
+from hostwalk.cli.reports import Reports
+from hostwalk.kernels.progress import Progress
+from hostwalk.options import CheckOptions
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.description = (
+        "Boot each target, have its kernel work, and judge every claim by what the guest's memory shows.\n"
+        "The matrix is every architecture with every kernel; an option that may be repeated is marked +."
+    )
+    _matrix(parser.add_argument_group("what to boot"))
+    _machine(parser.add_argument_group("how to boot it"))
+    _selection(parser.add_argument_group("what to check"))
+    Reports.arguments(parser.add_argument_group("reports (FILE may be - for standard output)"))
+
+
+def _matrix(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--kernel", action="append", default=[], metavar="SPEC", dest="kernels",
+        help="+ debian:6.12 (the default), debian:6.1, debian:6.12-rt, a .deb, or a kernel file",
+    )  # fmt: skip
+    group.add_argument(
+        "--arch",
+        action="append",
+        default=[],
+        metavar="A",
+        dest="archs",
+        help="+ x86_64 or arm64 (default: both)",
+    )
+    group.add_argument(
+        "--format", action="append", default=[], metavar="F", dest="formats",
+        help="+ page-table format: 4level, 5level, 48bit, 52bit",
+    )  # fmt: skip
+    group.add_argument("--mirror", metavar="URL", help="Debian mirror (default: as apt is configured)")
+    group.add_argument("--headers", type=Path, metavar="DIR", help="headers of a kernel given as a file")
+    group.add_argument("--symbols", type=Path, metavar="FILE", help="System.map of a kernel given as a file")
+
+
+def _machine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto", help="default: %(default)s")
+    group.add_argument(
+        "--memory", type=int, default=256, metavar="MIB", help="guest memory (default: %(default)s)"
+    )
+    group.add_argument("--smp", type=int, default=1, metavar="N", help="virtual CPUs (default: %(default)s)")
+
+
+def _selection(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-k", dest="keyword", default="", metavar="EXPR", help="claims whose names match, as in pytest"
+    )
+    group.add_argument(
+        "--sabotage",
+        action="store_true",
+        help="alter guest memory before each verdict: every claim must notice",
+    )
+    group.add_argument(
+        "--seed", type=lambda text: int(text, 0), metavar="N", help="repeat a run's random choices"
+    )
+    group.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say more; twice: tracebacks as well"
+    )
+
+
+def options_of(args: argparse.Namespace) -> CheckOptions:
+    """Return the request that a command line makes."""
+    return CheckOptions(
+        kernels=tuple(args.kernels), archs=tuple(args.archs), formats=tuple(args.formats),
+        accel=args.accel, memory=args.memory, cpus=args.smp, keyword=args.keyword, sabotage=args.sabotage,
+        mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the contract, print the reports; return 0, 1 or 3."""
+    options, reports = options_of(args), Reports.of(args)
+    with showing(output.err()) as progress:
+        ready(options, progress)
+        found = runner.run_contract(options, progress)
+    signals.check()
+    reports.write(found)
+    return found.exit_status
+
+
+def ready(options: CheckOptions, progress: Progress) -> None:
+    """Make sure that the host has what these targets need; raises MissingToolError."""
+    archive = any(not Path(target.kernel).is_file() for target in options.targets)
+    tools = doctor.needed({target.arch for target in options.targets}, archive=archive)
+    doctor.ensure(tools, ask=asker(), busy=busy(progress))

@@ -1,0 +1,102 @@
+"""The command ``hostwalk``: finds the verb, runs it, and turns errors into one message and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import hostwalk
+from hostwalk.cli import signals
+from hostwalk.errors import HostwalkError
+
+VERBS = {
+    "check": "boot kernels, have them work, judge every claim from the host",
+    "kernels": "list the kernels that can be named, or fetch one",
+    "cache": "list or clear what was downloaded and built",
+    "doctor": "say what this host lacks, and get it",
+    "test": "run the project's own tests (needs a checkout)",
+    "version": "say which hostwalk, Python and QEMU this is",
+}
+DESCRIPTION = """\
+Boots a Linux kernel in QEMU, has it do memory-management work, and judges from the host, by
+walking the guest's page tables, whether the kernel kept its contract."""
+EPILOG = """\
+examples:
+  hostwalk check                               both architectures, Debian's 6.12 kernel
+  hostwalk check --arch arm64 -k gup           only claims whose name has "gup" in it
+  hostwalk check --kernel debian:6.1 --kernel debian:6.12 --junit report.xml
+  hostwalk check --sabotage                    do the checks notice tampered memory?
+  hostwalk doctor --fix                        install what is missing
+
+exit status:
+  0  every claim was kept          2  the command line makes no sense
+  1  a claim is broken             3  infrastructure failed: nothing is proven
+
+environment:
+  HOSTWALK_CACHE      where downloads and builds are kept (default: ~/.cache/hostwalk)
+  HOSTWALK_INSTALL    yes: install missing host packages without asking; no: never
+  HOSTWALK_DEBUG      1: show a traceback with every error
+"""
+
+
+def parser_for(verb: str | None) -> argparse.ArgumentParser:
+    """Return the parser; only ``verb`` has its arguments, as only its module is imported."""
+    parser = argparse.ArgumentParser(
+        "hostwalk",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"hostwalk {hostwalk.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    for name, text in VERBS.items():
+        below = verbs.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == verb:
+            importlib.import_module(f"hostwalk.cli.{name}").arguments(below)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _survive_any_terminal()
+    if not words:
+        parser_for(None).print_help()
+        return 2
+    verb = next((word for word in words if not word.startswith("-")), None)
+    with signals.handled():
+        return _guarded(verb, words)
+
+
+def _guarded(verb: str | None, words: Sequence[str]) -> int:
+    try:
+        args = parser_for(verb).parse_args(words)
+        status = importlib.import_module(f"hostwalk.cli.{args.verb}").run(args)
+        sys.stdout.flush()
+        return int(status)
+    except HostwalkError as error:
+        _say(error, debug="-vv" in words)
+        return error.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt as interrupt:
+        return signals.say_interrupted(interrupt)
+    except Exception as error:  # the last resort: a defect of hostwalk itself
+        _say(error, debug="-vv" in words)
+        return 3
+
+
+def _say(error: Exception, *, debug: bool) -> None:
+    wanted = debug or bool(os.environ.get("HOSTWALK_DEBUG"))
+    importlib.import_module("hostwalk.cli.failure").say(error, debug=wanted)
+
+
+def _survive_any_terminal() -> None:
+    """Never fail for a character that the terminal's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

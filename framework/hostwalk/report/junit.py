@@ -1,0 +1,81 @@
+"""The report as JUnit XML: broken is a failure, unproven an error, not applicable a skip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from hostwalk.report.model import Result, Run, Verdict
+from hostwalk.report.words import plain, word
+from hostwalk.target import Target
+
+
+def text(run: Run) -> str:
+    """Return the report as an XML document."""
+    root = ET.Element("testsuites", {"name": "hostwalk", **_totals(run.results, run.seconds)})
+    for target in run.targets:
+        root.append(_suite(run, target))
+    ET.indent(root)
+    return f"{_DECLARATION}{ET.tostring(root, encoding='unicode')}\n"
+
+
+_DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
+
+
+def _suite(run: Run, target: Target) -> ET.Element:
+    results = run.on(target)
+    seconds = sum(result.seconds for result in results)
+    suite = ET.Element("testsuite", {"name": target.name, **_totals(results, seconds)})
+    facts = {
+        "target": target.name,
+        "kernel": target.kernel,
+        "identity": run.identities.get(target.name, ""),
+        "seed": str(run.seed),
+        "sabotage": str(run.sabotage).lower(),
+    }
+    properties = ET.SubElement(suite, "properties")
+    for name, value in facts.items():
+        ET.SubElement(properties, "property", name=name, value=plain(value))
+    suite.extend(_case(result, sabotage=run.sabotage) for result in results)
+    return suite
+
+
+def _totals(results: Sequence[Result], seconds: float) -> dict[str, str]:
+    def having(verdict: Verdict) -> str:
+        return str(sum(result.verdict is verdict for result in results))
+
+    return {
+        "tests": str(len(results)),
+        "failures": having(Verdict.BROKEN),
+        "errors": having(Verdict.UNPROVEN),
+        "skipped": having(Verdict.NOT_APPLICABLE),
+        "time": f"{seconds:.3f}",
+    }
+
+
+def _case(result: Result, *, sabotage: bool) -> ET.Element:
+    name = f"{result.claim_id}: {result.sentence}"
+    classname = f"{result.target.name}.{result.page}"
+    case = ET.Element("testcase", name=plain(name), classname=plain(classname), time=f"{result.seconds:.3f}")
+    if tag := _TAGS.get(result.verdict):
+        message = plain(_message(result, sabotage=sabotage))
+        ET.SubElement(case, tag, message=message, type=result.verdict).text = plain(_story(result))
+    elif result.reason:
+        ET.SubElement(case, "system-out").text = plain(f"{result.verdict}: {result.reason}")
+    return case
+
+
+_TAGS = {Verdict.BROKEN: "failure", Verdict.UNPROVEN: "error", Verdict.NOT_APPLICABLE: "skipped"}
+
+
+def _message(result: Result, *, sabotage: bool) -> str:
+    first = next((line for line in (result.reason or result.detail).splitlines() if line.strip()), "")
+    return first or word(result.verdict, sabotage=sabotage)
+
+
+def _story(result: Result) -> str:
+    """Return what a reader of a CI page has to know; a skip's reason says it all."""
+    if result.verdict is Verdict.NOT_APPLICABLE:
+        return ""
+    lines = (f'{result.page}: "{result.sentence}"', result.reason, result.detail, result.where, result.rerun)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
