@@ -1,18 +1,22 @@
 """Page tables: formats as data, and pure functions over them. Bytes in, values out."""
 
+from hostwalk.paging.columns import Finding, Leaves
 from hostwalk.paging.format import Format, Kind, Level, Rights
 from hostwalk.paging.leaf import Leaf
 from hostwalk.paging.meaning import LinuxBits, Meaning, Swap
 from hostwalk.paging.registers import Registers, linux_bits, spaces
+from hostwalk.paging.scan import scan
 from hostwalk.paging.space import AddressSpace, Spaces, with_linux, with_root
 from hostwalk.paging.walk import End, Step, Walk, walk
 
 __all__ = [
     "AddressSpace",
     "End",
+    "Finding",
     "Format",
     "Kind",
     "Leaf",
+    "Leaves",
     "Level",
     "LinuxBits",
     "Meaning",
@@ -23,6 +27,7 @@ __all__ = [
     "Swap",
     "Walk",
     "linux_bits",
+    "scan",
     "spaces",
     "walk",
     "with_linux",

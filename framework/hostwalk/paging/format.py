@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
@@ -232,6 +233,16 @@ class Format:
     def va_bits(self) -> int:
         """Bits of an address that the tables translate."""
         return self.levels[0].shift + self.levels[0].bits
+
+    @cached_property
+    def address_zero(self) -> int:
+        """The bits of an entry that have to be zero because addresses end at ``phys_bits``."""
+        return sum(
+            1 << field.low + i
+            for field in self.address
+            for i in range(field.width)
+            if field.to + i >= self.phys_bits
+        )
 
     def table_phys(self, entry: int) -> int:
         """Return the address of the table that a table entry points at."""

@@ -119,9 +119,11 @@ class LinuxBits:
         """Return what a leaf entry, present or not, means to Linux."""
         present = any(match.holds(entry) for match in self.present)
         swap = self.swap.decode(entry) if self.swap and entry and not present else None
-        names = [name for name in NAMES if present and getattr(self, name).holds(entry)]
+        names = {name for name in NAMES if present and getattr(self, name).holds(entry)}
         if present and any(match.holds(entry) for match in self.dirty):
-            names.append("dirty")
+            names.add("dirty")
+        # x86 leaves NX clear in PAGE_NONE; nobody may execute there all the same.
+        names -= {"executable"} if "prot_none" in names else set()
         return Meaning(present=present, swap=swap, names=frozenset(names))
 
     def plain(self, entry: int) -> int:
@@ -165,7 +167,7 @@ class Meaning:
 
     @property
     def executable(self) -> bool:
-        """Whether the entry lets user space execute (NX or UXN clear)."""
+        """Whether the entry lets user space execute: NX or UXN clear, and not PROT_NONE."""
         return "executable" in self.names
 
     @property

@@ -142,7 +142,7 @@ def look(space: AddressSpace, level: Level, table: int, virt_addr: int, entry: i
         phys, flags = format_.table_phys(entry), format_.table_flags
     elif kind is Kind.LEAF:
         phys = format_.leaf_phys(level, entry)
-    if phys is not None and phys >> format_.phys_bits:
+    if phys is not None and entry & format_.address_zero:
         kind = Kind.RESERVED
     named = tuple(flag.name for flag in flags if flag.when.holds(entry)) if phys is not None else ()
     return Step(level.name, table, level.index(virt_addr), entry, kind, phys, named)
