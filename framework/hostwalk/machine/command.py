@@ -41,7 +41,7 @@ class Payload:
 
 
 def base_args() -> tuple[str, ...]:
-    """Nothing that was not asked for; a guest that ends leaves a machine that is stopped, not gone."""
+    """Return what keeps defaults out; a guest that ends leaves a machine that is stopped, not gone."""
     return (
         "-nodefaults", "-no-user-config", "-display", "none",
         "-action", "reboot=shutdown,shutdown=pause,panic=pause",
@@ -50,7 +50,7 @@ def base_args() -> tuple[str, ...]:
 
 
 def machine_args(target: Target, machine: str, accel: str) -> tuple[str, ...]:
-    """The board, its accelerator and its clock; ``machine`` is the board's name with its version."""
+    """Return the board, its accelerator and its clock; ``machine`` is its name with its version."""
     options = {Arch.X86_64: "hpet=off,vmport=off", Arch.ARM64: "gic-version=3,its=off"}[target.arch]
     return (
         "-machine", f"{machine},memory-backend={RAM},{options}",
@@ -59,20 +59,26 @@ def machine_args(target: Target, machine: str, accel: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def cpu_model(target: Target, accel: str) -> str:
+    """Return the processor: KVM offers the host's own on arm64, and must have what was asked for on x86-64."""
+    if accel != "kvm":
+        return target.cpu.model
+    return "host" if target.arch is Arch.ARM64 else f"{target.cpu.model},enforce"
+
+
 def cpu_args(target: Target, accel: str) -> tuple[str, ...]:
-    """The processors. KVM can run arm64 guests on the host's own processor only."""
-    model = "host" if (accel, target.arch) == ("kvm", Arch.ARM64) else target.cpu.model
-    return ("-cpu", model, "-smp", str(target.cpus))
+    """Return the processors."""
+    return ("-cpu", cpu_model(target, accel), "-smp", str(target.cpus))
 
 
 def memory_args(target: Target, ram: int) -> tuple[str, ...]:
-    """The RAM: a memory file of hostwalk's own, by descriptor, so that host and guest share its pages."""
+    """Return the RAM: a memory file of hostwalk's own, so that host and guest share its pages."""
     backend = f"memory-backend-file,id={RAM},size={target.memory}M,mem-path=/proc/self/fd/{ram},share=on"
     return ("-m", f"{target.memory}M", "-object", backend)
 
 
 def channel_args(wiring: Wiring) -> tuple[str, ...]:
-    """QMP, the serial console, the agent's port and a line for gdb that nobody serves yet."""
+    """Return QMP, the serial console, the agent's port and a line for gdb that nobody serves yet."""
     return (
         "-chardev", f"socket,id=qmp,fd={wiring.qmp}",
         "-mon", "chardev=qmp,mode=control",
@@ -86,7 +92,7 @@ def channel_args(wiring: Wiring) -> tuple[str, ...]:
 
 
 def kernel_args(payload: Payload) -> tuple[str, ...]:
-    """The kernel, booted directly."""
+    """Return the kernel, booted directly."""
     return (
         "-kernel", str(payload.boot),
         "-initrd", str(payload.initramfs),
@@ -95,10 +101,10 @@ def kernel_args(payload: Payload) -> tuple[str, ...]:
 
 
 def kernel_cmdline(target: Target, extra: str = "") -> str:
-    """The kernel's command line.
+    """Return the kernel's command line.
 
-    A panic resets the machine, which stops it with its memory intact (see base_args). Warnings and worse reach the
-    console, from the first instruction of C on.
+    A panic resets the machine, which stops it with its memory intact (see base_args). Warnings and worse reach
+    the console, from early on.
     """
     words = (
         f"earlycon={EARLY_CONSOLES[target.arch]}",
@@ -123,7 +129,7 @@ def qemu_args(
     wiring: Wiring,
     extra: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    """The whole command line, the program first; ``extra`` comes last."""
+    """Return the whole command line, the program first; ``extra`` comes last."""
     return (
         qemu,
         *base_args(),
