@@ -4,9 +4,9 @@ from hostwalk.paging.columns import Finding, Leaves
 from hostwalk.paging.format import Format, Kind, Level, Rights
 from hostwalk.paging.leaf import Leaf
 from hostwalk.paging.meaning import LinuxBits, Meaning, Swap
-from hostwalk.paging.registers import Registers, linux_bits, spaces
+from hostwalk.paging.registers import Registers, spaces, with_layout
 from hostwalk.paging.scan import scan
-from hostwalk.paging.space import AddressSpace, Spaces, with_linux, with_root
+from hostwalk.paging.space import AddressSpace, Spaces, with_root
 from hostwalk.paging.walk import End, Step, Walk, walk
 
 __all__ = [
@@ -26,10 +26,9 @@ __all__ = [
     "Step",
     "Swap",
     "Walk",
-    "linux_bits",
     "scan",
     "spaces",
     "walk",
-    "with_linux",
+    "with_layout",
     "with_root",
 ]

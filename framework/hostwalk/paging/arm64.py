@@ -23,6 +23,7 @@ from hostwalk.paging.format import (
 )
 from hostwalk.paging.meaning import LinuxBits, SwapBits, one_of, swap_names
 from hostwalk.paging.space import AddressSpace, Spaces
+from hostwalk.target import Arch
 
 GRANULES = {12: "4K", 14: "16K", 16: "64K"}
 TG0 = {0: 12, 1: 16, 2: 14}
@@ -103,6 +104,7 @@ def make_format(half: Half) -> Format:
     wide = f" {half.wide}" if half.wide else ""
     return Format(
         name=f"arm64 {GRANULES[half.page_shift]}/{half.va_bits}{wide}",
+        arch=Arch.ARM64,
         page_shift=half.page_shift,
         levels=_levels(half, width, count),
         address=_address(half),
@@ -204,7 +206,7 @@ def _half(values: Mapping[str, int], which: int) -> Half:
     )
 
 
-def linux_bits(layout: Mapping[str, int]) -> LinuxBits:
+def linux_bits(layout: Mapping[str, int], levels: int = 4) -> LinuxBits:
     """Return how Linux reads entries, by the constants of the build; a missing one is a missing feature."""
     write = layout.get("PTE_WRITE", 0) or 1 << DBM
     invalid = layout.get("PTE_PRESENT_INVALID", 0)

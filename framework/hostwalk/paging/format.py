@@ -10,6 +10,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hostwalk.target import Arch
+
 Words = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
 
@@ -213,6 +215,7 @@ class Format:
     """A page-table format, with what the machine's registers say about it. ``levels`` begin at the root."""
 
     name: str
+    arch: Arch
     page_shift: int
     levels: tuple[Level, ...]
     address: Fields

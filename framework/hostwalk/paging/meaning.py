@@ -28,6 +28,7 @@ def swap_names(layout: Mapping[str, int]) -> dict[int, str]:
         "SWP_DEVICE_EXCLUSIVE_READ": "device exclusive read",
         "SWP_DEVICE_EXCLUSIVE": "device exclusive",
         "SWP_PTE_MARKER": "marker",
+        "SWP_SWAPIN_ERROR": "swapin error",
     }
     return {layout[key]: name for key, name in known.items() if key in layout}
 
@@ -60,7 +61,7 @@ class SwapBits:
         )
 
     def _has_pfn(self, number: int) -> bool:
-        return number in self.names and self.names[number] != "marker"
+        return number in self.names and self.names[number] not in ("marker", "swapin error")
 
 
 @dataclass(frozen=True)

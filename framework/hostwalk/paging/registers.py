@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from hostwalk.errors import WalkError
 from hostwalk.paging import arm64, x86_64
-from hostwalk.paging.meaning import LinuxBits
-from hostwalk.paging.space import Spaces
+from hostwalk.paging.space import AddressSpace, Spaces
 from hostwalk.target import Arch
 
 SPACES = {Arch.X86_64: x86_64.spaces, Arch.ARM64: arm64.spaces}
@@ -38,6 +38,7 @@ def spaces(registers: Registers) -> Spaces:
         raise WalkError(f"the registers of this {registers.arch} processor lack {error}") from error
 
 
-def linux_bits(arch: Arch, layout: Mapping[str, int]) -> LinuxBits:
-    """Return how a build of Linux reads entries, from the constants in its layout."""
-    return LINUX_BITS[arch](layout)
+def with_layout(space: AddressSpace, layout: Mapping[str, int]) -> AddressSpace:
+    """Return the same space, its entries read as the build of Linux with this layout reads them."""
+    bits = LINUX_BITS[space.format.arch](layout, len(space.format.levels))
+    return replace(space, linux=bits)

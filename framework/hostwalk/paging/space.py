@@ -42,11 +42,6 @@ def with_root(space: AddressSpace, phys: int, name: str = "") -> AddressSpace:
     return replace(space, root=phys, name=name or space.name)
 
 
-def with_linux(space: AddressSpace, bits: LinuxBits) -> AddressSpace:
-    """Return the same space, its entries read as a build of Linux reads them."""
-    return replace(space, linux=bits)
-
-
 @dataclass(frozen=True)
 class Spaces:
     """What a processor translates at one moment. A half that is switched off is None."""

@@ -24,6 +24,7 @@ from hostwalk.paging.format import (
 )
 from hostwalk.paging.meaning import LinuxBits, SwapBits, one_of, swap_names
 from hostwalk.paging.space import AddressSpace, Spaces
+from hostwalk.target import Arch
 
 PAGE_SHIFT, INDEX_BITS = 12, 9
 CR0_PG, CR4_LA57, CR4_SMEP, EFER_LMA, EFER_NXE = 1 << 31, 1 << 12, 1 << 20, 1 << 10, 1 << 11
@@ -92,6 +93,7 @@ def make_format(
     """Return the format with 4 or 5 levels. Without ``nx`` (EFER.NXE) bit 63 has to be zero."""
     return Format(
         name=f"x86-64 {levels}-level",
+        arch=Arch.X86_64,
         page_shift=PAGE_SHIFT,
         levels=LEVELS[levels] if nx else tuple(_without_nx(level) for level in LEVELS[levels]),
         address=ADDRESS,
@@ -130,30 +132,38 @@ def spaces(values: Mapping[str, int]) -> Spaces:
     return Spaces(user, kernel)
 
 
-def linux_bits(layout: Mapping[str, int]) -> LinuxBits:
+def linux_bits(layout: Mapping[str, int], levels: int = 4) -> LinuxBits:
     """Return how Linux reads entries, by the constants of the build; a missing one is a missing feature."""
-    saved = layout.get("_PAGE_SAVED_DIRTY", 0)
-    protnone = one_of(layout.get("_PAGE_PROTNONE", 0), absent=P)
+    saved, prot_none = _one(layout, "_PAGE_BIT_SAVED_DIRTY"), NEVER
+    if "_PAGE_BIT_PROTNONE" in layout:
+        prot_none = one_of(1 << layout["_PAGE_BIT_PROTNONE"], absent=P)
+    # A huge page under change is not present to the hardware, and has PS (pmd_mkinvalid()).
+    invalid = Match(P | PS, PS) if prot_none else NEVER
     return LinuxBits(
-        present=tuple(m for m in (Match(P, P), protnone, Match(P | PS, PS) if protnone else NEVER) if m),
-        prot_none=protnone,
+        present=tuple(match for match in (bit(0), prot_none, invalid) if match),
+        prot_none=prot_none,
         inverted=True,
         writable=bit(1),
-        dirty=tuple(m for m in (bit(6), one_of(saved)) if m),
+        dirty=tuple(match for match in (bit(6), saved) if match),
         young=bit(5),
         user=bit(2),
         executable=clear(63),
-        special=one_of(layout.get("_PAGE_SPECIAL", 0)),
+        special=_one(layout, "_PAGE_BIT_SPECIAL"),
         soft_dirty=one_of(layout.get("_PAGE_SOFT_DIRTY", 0)),
         uffd_wp=one_of(layout.get("_PAGE_UFFD_WP", 0)),
-        saved_dirty=one_of(saved),
-        devmap=one_of(layout.get("_PAGE_DEVMAP", 0)),
+        saved_dirty=saved,
+        devmap=_one(layout, "_PAGE_BIT_DEVMAP"),
         shadow_stack=Match(P | 1 << 1 | 1 << 6, P | 1 << 6) if saved else NEVER,
-        swap=_swap_bits(layout),
+        swap=_swap_bits(layout, levels),
     )
 
 
-def _swap_bits(layout: Mapping[str, int]) -> SwapBits | None:
+def _one(layout: Mapping[str, int], name: str) -> Match:
+    """Return the match for the bit whose number the build calls ``name``."""
+    return bit(layout[name]) if name in layout else NEVER
+
+
+def _swap_bits(layout: Mapping[str, int], levels: int) -> SwapBits | None:
     if "SWP_TYPE_BITS" not in layout:
         return None
     bits, first = layout["SWP_TYPE_BITS"], layout["SWP_OFFSET_FIRST_BIT"]
@@ -165,5 +175,5 @@ def _swap_bits(layout: Mapping[str, int]) -> SwapBits | None:
         uffd_wp=one_of(layout.get("_PAGE_SWP_UFFD_WP", 0)),
         soft_dirty=one_of(layout.get("_PAGE_SWP_SOFT_DIRTY", 0)),
         names=swap_names(layout),
-        pfn_bits=layout.get("SWP_PFN_BITS", 64 - bits - first),
+        pfn_bits=layout.get(f"SWP_PFN_BITS_L{levels}", 64 - bits - first),
     )
