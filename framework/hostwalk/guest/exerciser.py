@@ -1,0 +1,88 @@
+"""The exerciser's open file: one per subject, opened when it is first needed."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from hostwalk.guest.failures import NotExported, SyscallFailed
+from hostwalk.guest.operations import Operations
+from hostwalk.guest.process import Reply
+from hostwalk.guest.structs import Struct, Value
+
+DEVICE = "/dev/hostwalk"
+_PFN = 8
+
+
+class Exerciser(Operations):
+    """A subject with /dev/hostwalk at hand."""
+
+    _exerciser_fd: int | None = None
+
+    @property
+    def exerciser(self) -> int:
+        """The descriptor of the subject's exerciser; what it holds is given back when the subject ends."""
+        if self._exerciser_fd is None:
+            self._exerciser_fd = self.open(DEVICE, "O_RDWR|O_CLOEXEC")
+        return self._exerciser_fd
+
+    def close_exerciser(self) -> None:
+        """Close the exerciser: it gives back every page and reference that no mapping keeps."""
+        if self._exerciser_fd is not None:
+            self.close(self._exerciser_fd)
+        self._exerciser_fd = None
+
+    def layout(self, name: str) -> int:
+        """Return a constant that the exerciser was compiled with, such as ``FOLL_WRITE``."""
+        return self.agent.layout[name]
+
+    def ioctl(self, request: str, function: str, shape: str = "", room: int = 0, **members: Value) -> Ioctl:
+        """Make a request of the exerciser: HOSTWALK_IOC_``request`` with a ``struct hostwalk_...``.
+
+        ``room`` bytes behind the structure come back too. ``function`` names the kernel function in messages.
+        Raises NotExported, SyscallFailed.
+        """
+        layout = Struct(self.agent.abi, f"struct hostwalk_{shape or request.lower()}")
+        payload = layout.pack(**members).ljust(layout.size + room, b"\0")
+        number = self.agent.abi[f"HOSTWALK_IOC_{request}"]
+        reply = self.syscall(
+            "ioctl", self.exerciser, number, self.scratch, payload=payload, reply=len(payload),
+            shown=f"{request}, {function}",
+        )  # fmt: skip
+        if reply.errno == "EOPNOTSUPP":
+            raise NotExported(function)
+        self.must(reply)
+        return Ioctl(layout.unpack(reply.payload), reply.payload[layout.size :])
+
+    def behind(self, shape: str) -> int:
+        """Return the address behind a structure that lies at the start of scratch."""
+        return self.scratch + self.agent.abi[f"sizeof(struct hostwalk_{shape})"]
+
+    def outcome(self, function: str, ret: int) -> str | None:
+        """Note what a kernel function returned, for :meth:`refuses`; return the error's name or None."""
+        errno = self.agent.names.errno(ret)
+        self.note(Reply(f"{self}: {function}()", ret, errno))
+        return errno
+
+
+class Ioctl:
+    """What came back: the structure's members and the bytes behind it."""
+
+    def __init__(self, members: Mapping[str, int], behind: bytes) -> None:
+        self.members = members
+        self.behind = behind
+
+    def __getitem__(self, name: str) -> int:
+        return self.members[name]
+
+    def pfns(self, count: int) -> tuple[int, ...]:
+        """Return page frame numbers from the bytes behind the structure."""
+        return struct.unpack_from(f"<{count}Q", self.behind)
+
+
+def pfn_bytes(count: int) -> int:
+    """Return the bytes of ``count`` page frame numbers."""
+    return _PFN * count
+
+
+__all__ = ["DEVICE", "Exerciser", "Ioctl", "NotExported", "SyscallFailed", "pfn_bytes"]
