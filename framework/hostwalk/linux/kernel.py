@@ -1,0 +1,181 @@
+"""The kernel of a guest at one moment: its memory by virtual address, its structures, its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from hostwalk.errors import WalkError
+from hostwalk.image.layout import Layout
+from hostwalk.linux.pages import Page, PageArray, Pages, Pfns
+from hostwalk.linux.task import Task, tasks
+from hostwalk.memory.physical import PhysicalMemory
+from hostwalk.paging import AddressSpace, Leaf, Registers, spaces, walk, with_layout, with_root
+
+STRING_MAX = 4096
+ISOLATION_BIT = 1 << 12
+
+
+class Linux:
+    """A guest's kernel, read through its own page tables.
+
+    Valid while the guest is stopped: translations are kept. After the guest has run, go on with ``anew()``.
+    Structure members are named as in the kernel, and their places come from the layout.
+    """
+
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        kernel_space: AddressSpace,
+        symbols: Mapping[str, int],
+        layout: Layout,
+        user_space: AddressSpace | None = None,
+    ) -> None:
+        self.memory = memory
+        self.kernel_space = kernel_space
+        self.user_space = user_space
+        self.symbols = symbols
+        self.layout = layout
+        self._leaves: dict[int, Leaf] = {}
+        self._page = kernel_space.format.page_size
+
+    @classmethod
+    def of(
+        cls, memory: PhysicalMemory, registers: Registers, symbols: Mapping[str, int], layout: Layout
+    ) -> Linux:
+        """Return the kernel that a processor is running, found through its registers.
+
+        Raises WalkError when what is found there is not the kernel of these symbols and this layout.
+        """
+        halves = spaces(registers)
+        if halves.kernel is None:
+            raise WalkError("the processor translates no kernel addresses")
+        user = with_layout(halves.user, layout) if halves.user else None
+        for root in (halves.kernel.root, halves.kernel.root & ~ISOLATION_BIT):
+            kernel = with_layout(with_root(halves.kernel, root), layout)
+            linux = cls(memory, kernel, symbols, layout, user)
+            if linux.recognised():
+                return linux
+        raise WalkError(
+            "the kernel in the guest is not the one that symbols and layout are of",
+            remedy="boot with nokaslr, and take kernel, symbols and exerciser from one build",
+        )
+
+    def recognised(self) -> bool:
+        """Return whether init_task is where the symbols say, and is called swapper."""
+        try:
+            return Task(self, self.symbols["init_task"]).comm.startswith("swapper")
+        except WalkError:
+            return False
+
+    def anew(self) -> Linux:
+        """Return the same kernel at another moment: nothing is remembered."""
+        return Linux(self.memory, self.kernel_space, self.symbols, self.layout, self.user_space)
+
+    def phys(self, virt_addr: int) -> int:
+        """Return the guest physical address of a kernel address; raise WalkError when it is not mapped."""
+        leaf = self.leaf(virt_addr)
+        return leaf.phys_addr + virt_addr - leaf.virt_addr
+
+    def leaf(self, virt_addr: int) -> Leaf:
+        """Return the leaf that maps a kernel address; raise WalkError when it is not mapped."""
+        page = virt_addr & -self._page
+        if page not in self._leaves:
+            seen = walk(self.memory, self.kernel_space, page)
+            if not seen.mapped or seen.leaf is None:
+                raise WalkError(f"kernel address {virt_addr:#x} is not mapped: {seen.end}\n{seen}")
+            self._leaves[page] = seen.leaf
+        return self._leaves[page]
+
+    def read_virt(self, virt_addr: int, size: int) -> bytes:
+        """Return ``size`` bytes at a kernel address.
+
+        Raises WalkError when some of it is not mapped, MemoryReadError when it is not RAM.
+        """
+        parts = []
+        while size > 0:
+            phys = self.phys(virt_addr)
+            take = min(size, self._page - virt_addr % self._page)
+            parts.append(self.memory.read(phys, take))
+            virt_addr, size = virt_addr + take, size - take
+        return b"".join(parts)
+
+    def uint(self, virt_addr: int, size: int = 8) -> int:
+        """Return an unsigned integer at a kernel address."""
+        return int.from_bytes(self.read_virt(virt_addr, size), "little")
+
+    def sint(self, virt_addr: int, size: int = 8) -> int:
+        """Return a signed integer at a kernel address."""
+        return int.from_bytes(self.read_virt(virt_addr, size), "little", signed=True)
+
+    def string(self, virt_addr: int, limit: int = STRING_MAX) -> str:
+        """Return the text at a kernel address, up to its NUL or ``limit`` bytes."""
+        parts = []
+        while limit > 0:
+            take = min(limit, self._page - virt_addr % self._page)
+            part = self.read_virt(virt_addr, take)
+            parts.append(part.partition(b"\0")[0])
+            if b"\0" in part:
+                break
+            virt_addr, limit = virt_addr + take, limit - take
+        return b"".join(parts).decode("utf-8", "backslashreplace")
+
+    def member(self, address: int, type_: str, name: str, *, signed: bool = False) -> int:
+        """Return the integer or pointer member ``name`` of the ``type_`` at a kernel address."""
+        size = self.layout.member_size(type_, name)
+        data = self.read_virt(address + self.layout.offsetof(type_, name), size)
+        return int.from_bytes(data, "little", signed=signed)
+
+    def members(self, address: int, type_: str, *names: str) -> tuple[int, ...]:
+        """Return several unsigned members of one structure, read at once."""
+        places = [(self.layout.offsetof(type_, n), self.layout.member_size(type_, n)) for n in names]
+        low = min(offset for offset, _ in places)
+        data = self.read_virt(address + low, max(offset + size for offset, size in places) - low)
+        return tuple(int.from_bytes(data[o - low : o - low + size], "little") for o, size in places)
+
+    @cached_property
+    def vm_flags(self) -> dict[str, int]:
+        """The flags of a vma by name, those of one bit."""
+        named = {name: self.layout[name] for name in self.layout if name.startswith("VM_")}
+        plain = {k: v for k, v in named.items() if v.bit_count() == 1 and not k.startswith("VM_FAULT")}
+        return {name: mask for name, mask in plain.items() if name != "VM_PKEY_SHIFT"}
+
+    def cpus(self) -> Iterator[int]:
+        """Yield the numbers of the possible processors."""
+        count = self.uint(self.symbols["nr_cpu_ids"], 4) if "nr_cpu_ids" in self.symbols else 1
+        mask = -1
+        if "__cpu_possible_mask" in self.symbols:
+            mask = self.uint(self.symbols["__cpu_possible_mask"], (count + 63) // 64 * 8)
+        return (cpu for cpu in range(count) if mask >> cpu & 1)
+
+    def per_cpu(self, address: int, cpu: int) -> int:
+        """Return the address of a processor's copy of per-CPU data."""
+        offset = self.uint(self.symbols["__per_cpu_offset"] + 8 * cpu)
+        return (address + offset) & (1 << 64) - 1
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield every process (thread group leader), from init_task on."""
+        return tasks(self)
+
+    def task(self, pid: int) -> Task:
+        """Return the process or thread with this pid (in the initial namespace); raise WalkError."""
+        for leader in self.tasks():
+            if leader.pid == pid:
+                return leader
+        for leader in self.tasks():
+            for thread in leader.threads():
+                if thread.pid == pid:
+                    return thread
+        raise WalkError(f"the guest has no task with pid {pid}")
+
+    def page_array(self) -> PageArray:
+        """Return the array of all struct page, vmemmap."""
+        return PageArray(self)
+
+    def page(self, pfn: int) -> Page:
+        """Return what the kernel keeps about a page frame; raise WalkError when it has no struct page."""
+        return self.pages([pfn])[0]
+
+    def pages(self, pfns: Pfns) -> Pages:
+        """Return what the kernel keeps about page frames, as columns in the order of ``pfns``."""
+        return self.page_array().pages(pfns)
