@@ -136,7 +136,7 @@ def _look_at(tool: Tool) -> Finding:
 def _find(tool: Tool) -> str:
     path = shutil.which(tool.name) if tool.program else tool.name
     if path is None or not Path(path).exists():
-        raise _LackingError(f"is not installed: {tool.purpose}")
+        raise _LackingError(f"is not installed; it {tool.purpose}")
     return path
 
 
@@ -226,8 +226,10 @@ def ensure(
 
 
 def remedy(missing: Sequence[Finding]) -> str:
-    """Return the one command that gets what is missing."""
+    """Return the one command that gets what is missing; nothing when no package would help."""
     packages = packages_of(missing)
+    if not packages:
+        return ""
     if shutil.which("apt-get") is None:
         return f"install what Debian calls {' '.join(packages)}"
     sudo = [] if os.geteuid() == 0 else ["sudo"]

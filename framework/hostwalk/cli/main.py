@@ -83,8 +83,8 @@ def _guarded(verb: str | None, words: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt as interrupt:
-        return signals.say_interrupted(interrupt)
+    except KeyboardInterrupt:
+        return signals.say_interrupted()
     except Exception as error:  # the last resort: a defect of hostwalk itself
         _say(error, debug="-vv" in words)
         return 3

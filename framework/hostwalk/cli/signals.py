@@ -46,8 +46,8 @@ def check() -> None:
         raise Interrupted(_received[0])
 
 
-def say_interrupted(interrupt: KeyboardInterrupt) -> int:
-    """Say that the run was interrupted; return 128 and the signal's number, as shells do."""
-    signum = interrupt.signum if isinstance(interrupt, Interrupted) else signal.SIGINT
+def say_interrupted() -> int:
+    """Say which signal ended the run; return 128 and its number, as shells do."""
+    signum = next(iter(_received), signal.SIGINT)
     sys.stderr.write(f"\nhostwalk: interrupted by {signal.Signals(signum).name}\n")
     return 128 + signum
