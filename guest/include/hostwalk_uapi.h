@@ -106,6 +106,7 @@ enum hostwalk_gup_call {
 };
 
 #define HOSTWALK_GUP_NO_PAGES	(1u << 0)	/* pass pages == NULL */
+#define HOSTWALK_GUP_NO_LOCKED	(1u << 1)	/* _remote: pass locked == NULL */
 
 struct hostwalk_gup {
 	__u32 call;		/* enum hostwalk_gup_call */
@@ -116,7 +117,7 @@ struct hostwalk_gup {
 	__u32 options;		/* HOSTWALK_GUP_ */
 	__u64 pfns;		/* user address of capacity __u64: pfn of each page that was handed out */
 	__u32 capacity;		/* entries of pages[], at least as many as nr_pages; all poisoned before the call */
-	__u32 handle;		/* out: for RELEASE; 0 if no entry was filled */
+	__u32 handle;		/* out: for RELEASE, the first ret pages; 0 if none was handed out */
 	__s64 ret;		/* out: what the call returned */
 	__u32 filled;		/* out: leading entries of pages[] that the call has written */
 	__s32 locked;		/* out: *locked after the call, where the call has one; else -1 */

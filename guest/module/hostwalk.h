@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the files of the exerciser share. */
+#ifndef HOSTWALK_H
+#define HOSTWALK_H
+
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/xarray.h>
+
+#include "hostwalk_uapi.h"
+
+/* Entries of a pages[] array: 8 MiB of pointers. */
+#define HOSTWALK_PAGES_MAX	(1u << 20)
+
+/* References that a get_user_pages() call has handed out. */
+struct hostwalk_pins {
+	bool pinned;			/* FOLL_PIN; else FOLL_GET */
+	u32 nr;
+	struct page **pages;		/* NULL where given back */
+};
+
+/* Pages of one HOSTWALK_IOC_ALLOC; lives until the file is released. */
+struct hostwalk_block {
+	u32 kind;
+	u32 order;
+	u32 nr;				/* entries of pages[] */
+	void *object;			/* HOSTWALK_PAGE_SLAB */
+	struct page **pages;
+};
+
+/* One insertion: what to insert where, and when. */
+struct hostwalk_plan {
+	struct list_head node;
+	struct hostwalk_file *file;
+	struct hostwalk_block *block;
+	struct hostwalk_insert in;
+	unsigned long vm_pgoff;		/* of the mapping when it was made */
+};
+
+/*
+ * State of an open file. A mapping of the file holds a reference to it, so it
+ * is released after the last close and the last munmap.
+ */
+struct hostwalk_file {
+	struct mutex release_lock;	/* contents of pins; taken with no user memory access inside */
+	struct xarray pins;
+	struct xarray blocks;
+	spinlock_t plan_lock;		/* the rest; nests in mmap_lock */
+	struct list_head plans;
+	struct hostwalk_plan *armed;
+	struct hostwalk_insert_result result;
+};
+
+extern bool hostwalk_allow_bug;
+
+/* Both report as the ioctl does; free() gives back all that is left. */
+long hostwalk_gup(struct hostwalk_file *file, struct hostwalk_gup *gup);
+long hostwalk_release(struct hostwalk_file *file, const struct hostwalk_release *release);
+void hostwalk_pins_free(struct hostwalk_pins *pins);
+
+long hostwalk_alloc(struct hostwalk_file *file, struct hostwalk_alloc *alloc);
+void hostwalk_block_free(struct hostwalk_block *block);
+
+long hostwalk_insert(struct hostwalk_file *file, struct hostwalk_insert *in);
+int hostwalk_mmap(struct hostwalk_file *file, struct vm_area_struct *vma);
+
+bool hostwalk_has_pte_table(struct mm_struct *mm, unsigned long addr);
+bool hostwalk_range_is_empty(struct mm_struct *mm, unsigned long start, unsigned long end);
+
+/* Writes the pfns of pages to user memory. */
+int hostwalk_put_pfns(u64 address, struct page **pages, u32 nr);
+
+#endif

@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: GPL-2.0
+/* vm_insert_page(), its family, and the family of remap_pfn_range(). */
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "hostwalk.h"
+
+/* An insertion about to be made: the plan, resolved for this mapping. */
+struct hostwalk_run {
+	struct hostwalk_plan *plan;
+	struct vm_area_struct *vma;
+	struct page **pages;
+	unsigned long addr;		/* of pages[0]; may be anything */
+	u32 when;
+	u64 num;			/* out: pages that were not inserted */
+};
+
+static bool hostwalk_is_vmf(u32 call)
+{
+	return call == HOSTWALK_VMF_INSERT_PFN || call == HOSTWALK_VMF_INSERT_MIXED;
+}
+
+static bool hostwalk_is_map_pages(u32 call)
+{
+	return call == HOSTWALK_VM_MAP_PAGES || call == HOSTWALK_VM_MAP_PAGES_ZERO;
+}
+
+static bool hostwalk_is_cow(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE;
+}
+
+static bool hostwalk_can_write_page(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == (VM_SHARED | VM_MAYWRITE);
+}
+
+/* Bytes; wraps for nothing that hostwalk_insert() lets through. */
+static unsigned long hostwalk_run_size(const struct hostwalk_run *run)
+{
+	return (unsigned long)run->plan->in.nr << PAGE_SHIFT;
+}
+
+static bool hostwalk_run_inside(const struct hostwalk_run *run)
+{
+	unsigned long size = hostwalk_run_size(run);
+
+	return run->addr >= run->vma->vm_start && run->addr <= run->vma->vm_end &&
+	       size <= run->vma->vm_end - run->addr;
+}
+
+/* Does the call answer with an error before it looks at the flags? */
+static bool hostwalk_run_refused(const struct hostwalk_run *run)
+{
+	struct vm_area_struct *vma = run->vma;
+	const struct hostwalk_insert *in = &run->plan->in;
+	unsigned long skip = in->call == HOSTWALK_VM_MAP_PAGES ? vma->vm_pgoff : 0;
+
+	if (!in->nr)
+		return true;
+	if (hostwalk_is_map_pages(in->call) &&
+	    (skip >= in->nr || vma_pages(vma) > in->nr - skip))
+		return true;
+	if (in->call == HOSTWALK_VM_INSERT_PAGES && !hostwalk_run_inside(run))
+		return true;
+	if (in->call == HOSTWALK_VM_INSERT_PAGE &&
+	    (run->addr < vma->vm_start || run->addr >= vma->vm_end))
+		return true;
+	return !HOSTWALK_INSERT_ZEROPAGE && in->call != HOSTWALK_VM_INSERT_PAGES &&
+	       !page_count(run->pages[skip]);
+}
+
+/* vm_insert_page() and the calls made of it: BUGs on how VM_MIXEDMAP gets set. */
+static bool hostwalk_insert_crashes(const struct hostwalk_run *run)
+{
+	const struct vm_area_struct *vma = run->vma;
+	unsigned long end = run->addr + hostwalk_run_size(run);
+
+	/* The range test of vm_insert_pages() looks at the last byte only. */
+	if (run->plan->in.call == HOSTWALK_VM_INSERT_PAGES && run->addr >= vma->vm_start &&
+	    (end < run->addr || (end == run->addr && run->addr == vma->vm_end)))
+		return true;
+	if (vma->vm_flags & VM_MIXEDMAP || hostwalk_run_refused(run))
+		return false;
+	return run->when == HOSTWALK_WHEN_FAULT || vma->vm_flags & VM_PFNMAP;
+}
+
+/* BUGs on an empty range and on a populated entry; tests of the range: none. */
+static bool hostwalk_remap_crashes(const struct hostwalk_run *run)
+{
+	const struct vm_area_struct *vma = run->vma;
+	unsigned long end = run->addr + hostwalk_run_size(run);
+
+	/* It changes vm_flags, so it needs mmap_lock for writing. */
+	if (run->when == HOSTWALK_WHEN_FAULT)
+		return true;
+	/* Refused, and zapped: a walk that misses its end where that is aligned. */
+	if (run->addr & ~PAGE_MASK)
+		return !hostwalk_run_inside(run) || (run->addr ^ end) & PMD_MASK;
+	if (hostwalk_is_cow(vma)) {
+		if (run->addr != vma->vm_start || end != vma->vm_end)
+			return false;
+		/* It changes vm_pgoff, by which the mapping is in i_mmap by now. */
+		if (run->when == HOSTWALK_WHEN_NOW)
+			return true;
+	}
+	return !run->plan->in.nr || !hostwalk_run_inside(run) ||
+	       !hostwalk_range_is_empty(vma->vm_mm, run->addr, end);
+}
+
+static bool hostwalk_vmf_crashes(const struct hostwalk_run *run)
+{
+	unsigned long flags = run->vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP);
+
+	if (!run->plan->in.nr)
+		return false;
+	/* pfn_valid() holds for all our pages, so VM_MIXEDMAP will not do either. */
+	if (run->plan->in.call == HOSTWALK_VMF_INSERT_PFN)
+		return flags != VM_PFNMAP || hostwalk_is_cow(run->vma);
+	return !HOSTWALK_INSERT_ZEROPAGE && !(flags & VM_MIXEDMAP) &&
+	       run->plan->block->kind != HOSTWALK_PAGE_ZERO;
+}
+
+/* Would a user be able to write to the zero page? */
+static bool hostwalk_exposes_zero_page(const struct hostwalk_run *run)
+{
+	u32 call = run->plan->in.call;
+
+	if (run->plan->block->kind != HOSTWALK_PAGE_ZERO || !hostwalk_can_write_page(run->vma))
+		return false;
+	return !HOSTWALK_INSERT_ZEROPAGE || call == HOSTWALK_REMAP_PFN_RANGE ||
+	       call == HOSTWALK_VMF_INSERT_PFN;
+}
+
+static bool hostwalk_run_crashes(const struct hostwalk_run *run)
+{
+	if (hostwalk_exposes_zero_page(run))
+		return true;
+	switch (run->plan->in.call) {
+	case HOSTWALK_REMAP_PFN_RANGE:
+		return hostwalk_remap_crashes(run);
+	case HOSTWALK_VMF_INSERT_PFN:
+	case HOSTWALK_VMF_INSERT_MIXED:
+		return hostwalk_vmf_crashes(run);
+	default:
+		return hostwalk_insert_crashes(run);
+	}
+}
+
+static long hostwalk_insert_one_by_one(struct hostwalk_run *run)
+{
+	u32 i, nr = run->plan->in.nr;
+	int ret = 0;
+
+	for (i = 0; i < nr && !ret; i++)
+		ret = vm_insert_page(run->vma, run->addr + i * PAGE_SIZE, run->pages[i]);
+	run->num = nr - i + !!ret;
+	return ret;
+}
+
+static long hostwalk_insert_batch(struct hostwalk_run *run)
+{
+	unsigned long num = run->plan->in.nr;
+	int ret = vm_insert_pages(run->vma, run->addr, run->pages, &num);
+
+	run->num = num;
+	return ret;
+}
+
+static vm_fault_t hostwalk_vmf_insert(struct hostwalk_run *run, u32 i)
+{
+	unsigned long addr = run->addr + i * PAGE_SIZE;
+	unsigned long pfn = page_to_pfn(run->pages[i]);
+
+	if (run->plan->in.call == HOSTWALK_VMF_INSERT_PFN)
+		return vmf_insert_pfn(run->vma, addr, pfn);
+	return hostwalk_vmf_insert_mixed(run->vma, addr, pfn);
+}
+
+static long hostwalk_vmf_one_by_one(struct hostwalk_run *run)
+{
+	u32 i, nr = run->plan->in.nr;
+	vm_fault_t fault = VM_FAULT_NOPAGE;
+
+	for (i = 0; i < nr && fault == VM_FAULT_NOPAGE; i++)
+		fault = hostwalk_vmf_insert(run, i);
+	run->num = nr - i + (fault != VM_FAULT_NOPAGE);
+	return (__force long)fault;
+}
+
+/* What the call returned: an errno, or a vm_fault_t for the vmf_insert calls. */
+static long hostwalk_run(struct hostwalk_run *run)
+{
+	struct hostwalk_plan *plan = run->plan;
+	struct vm_area_struct *vma = run->vma;
+
+	run->num = plan->in.nr;
+	if (hostwalk_run_crashes(run) && !hostwalk_allow_bug)
+		return -EPERM;
+	switch (plan->in.call) {
+	case HOSTWALK_VM_INSERT_PAGE:
+		return hostwalk_insert_one_by_one(run);
+	case HOSTWALK_VM_INSERT_PAGES:
+		return hostwalk_insert_batch(run);
+	case HOSTWALK_VM_MAP_PAGES:
+		return vm_map_pages(vma, run->pages, plan->in.nr);
+	case HOSTWALK_VM_MAP_PAGES_ZERO:
+		return vm_map_pages_zero(vma, run->pages, plan->in.nr);
+	case HOSTWALK_REMAP_PFN_RANGE:
+		return remap_pfn_range(vma, run->addr, page_to_pfn(run->pages[0]),
+				       hostwalk_run_size(run), vma->vm_page_prot);
+	default:
+		return hostwalk_vmf_one_by_one(run);
+	}
+}
+
+/* Where the mapping starts, or started before it was split. */
+static unsigned long hostwalk_origin(const struct hostwalk_plan *plan,
+				     const struct vm_area_struct *vma)
+{
+	return vma->vm_start - ((vma->vm_pgoff - plan->vm_pgoff) << PAGE_SHIFT);
+}
+
+static void hostwalk_report(struct hostwalk_file *file, long ret, u64 num)
+{
+	spin_lock(&file->plan_lock);
+	file->result.runs++;
+	file->result.ret = ret;
+	file->result.num = num;
+	spin_unlock(&file->plan_lock);
+}
+
+static vm_fault_t hostwalk_fault_of(const struct hostwalk_plan *plan, long ret)
+{
+	if (hostwalk_is_vmf(plan->in.call) && ret >= 0)
+		return (__force vm_fault_t)ret;
+	if (!ret || ret == -EBUSY)
+		return VM_FAULT_NOPAGE;
+	return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+}
+
+static vm_fault_t hostwalk_fault(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct hostwalk_plan *plan = vma->vm_private_data;
+	struct hostwalk_run run = {
+		.plan = plan, .vma = vma, .when = HOSTWALK_WHEN_FAULT,
+	};
+	vm_fault_t fault;
+	long ret;
+
+	if (!plan)
+		return VM_FAULT_SIGBUS;
+	run.addr = hostwalk_origin(plan, vma) + plan->in.offset;
+	run.pages = plan->block->pages + plan->in.first;
+	ret = hostwalk_run(&run);
+	hostwalk_report(plan->file, ret, run.num);
+	fault = hostwalk_fault_of(plan, ret);
+	/* Without an entry there the access would fault again, for ever. */
+	if (fault == VM_FAULT_NOPAGE && !hostwalk_is_map_pages(plan->in.call) &&
+	    vmf->address - (run.addr & PAGE_MASK) >= hostwalk_run_size(&run))
+		return VM_FAULT_SIGBUS;
+	return fault;
+}
+
+static const struct vm_operations_struct hostwalk_vm_ops = {
+	.fault = hostwalk_fault,
+};
+
+static void hostwalk_set_flags(struct vm_area_struct *vma, u32 options)
+{
+	if (options & HOSTWALK_INSERT_MIXEDMAP)
+		hostwalk_vm_flags_set(vma, VM_MIXEDMAP);
+	if (options & HOSTWALK_INSERT_PFNMAP)
+		hostwalk_vm_flags_set(vma, VM_PFNMAP);
+}
+
+static long hostwalk_run_in(struct hostwalk_plan *plan, struct vm_area_struct *vma, u64 *num)
+{
+	struct hostwalk_run run = {
+		.plan = plan,
+		.vma = vma,
+		.pages = plan->block->pages + plan->in.first,
+		.addr = vma->vm_start + plan->in.offset,
+		.when = plan->in.when,
+	};
+	long ret;
+
+	hostwalk_set_flags(vma, plan->in.options);
+	ret = hostwalk_run(&run);
+	*num = run.num;
+	return ret;
+}
+
+int hostwalk_mmap(struct hostwalk_file *file, struct vm_area_struct *vma)
+{
+	struct hostwalk_plan *plan;
+	long ret;
+	u64 num;
+
+	spin_lock(&file->plan_lock);
+	plan = file->armed;
+	file->armed = NULL;
+	spin_unlock(&file->plan_lock);
+
+	/* Never without: a mapping that has no vm_ops is an anonymous one. */
+	vma->vm_ops = &hostwalk_vm_ops;
+	if (!plan)
+		return 0;
+	plan->vm_pgoff = vma->vm_pgoff;
+	if (plan->in.when == HOSTWALK_WHEN_FAULT) {
+		hostwalk_set_flags(vma, plan->in.options);
+		vma->vm_private_data = plan;
+		return 0;
+	}
+	ret = hostwalk_run_in(plan, vma, &num);
+	hostwalk_report(file, ret, num);
+	return plan->in.options & HOSTWALK_INSERT_KEEP ? 0 : ret;
+}
+
+static bool hostwalk_is_ours(struct hostwalk_file *file, const struct vm_area_struct *vma)
+{
+	return vma->vm_ops == &hostwalk_vm_ops && vma->vm_file->private_data == file;
+}
+
+static long hostwalk_insert_now(struct hostwalk_file *file, struct hostwalk_plan *plan,
+				struct hostwalk_insert *in)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	long ret = -EINVAL;
+
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	vma = find_vma(mm, in->addr);
+	if (vma && vma->vm_start <= in->addr && hostwalk_is_ours(file, vma)) {
+		in->ret = hostwalk_run_in(plan, vma, &in->num);
+		ret = in->ret == -EPERM ? -EPERM : 0;
+	}
+	mmap_write_unlock(mm);
+	return ret;
+}
+
+/* Owned by the file from here on: a mapping may keep a pointer to it. */
+static void hostwalk_arm(struct hostwalk_file *file, struct hostwalk_plan *plan)
+{
+	spin_lock(&file->plan_lock);
+	list_add(&plan->node, &file->plans);
+	file->armed = plan;
+	file->result = (struct hostwalk_insert_result){};
+	spin_unlock(&file->plan_lock);
+}
+
+/* A range of pfns is inserted by its first, so the pages must be one. */
+static bool hostwalk_is_contiguous(struct page **pages, u32 nr)
+{
+	u32 i;
+
+	for (i = 1; i < nr; i++)
+		if (page_to_pfn(pages[i]) != page_to_pfn(pages[0]) + i)
+			return false;
+	return true;
+}
+
+static bool hostwalk_insert_valid(const struct hostwalk_insert *in,
+				  const struct hostwalk_block *block)
+{
+	if (in->call < HOSTWALK_VM_INSERT_PAGE || in->call > HOSTWALK_VMF_INSERT_MIXED ||
+	    in->when < HOSTWALK_WHEN_MMAP || in->when > HOSTWALK_WHEN_FAULT)
+		return false;
+	if (hostwalk_is_vmf(in->call) && in->when != HOSTWALK_WHEN_FAULT)
+		return false;
+	if (in->options & ~(HOSTWALK_INSERT_KEEP | HOSTWALK_INSERT_MIXEDMAP |
+			    HOSTWALK_INSERT_PFNMAP))
+		return false;
+	if (in->first >= block->nr || in->nr > block->nr - in->first)
+		return false;
+	return in->call != HOSTWALK_REMAP_PFN_RANGE ||
+	       hostwalk_is_contiguous(block->pages + in->first, in->nr);
+}
+
+long hostwalk_insert(struct hostwalk_file *file, struct hostwalk_insert *in)
+{
+	struct hostwalk_block *block = xa_load(&file->blocks, in->alloc);
+	struct hostwalk_plan *plan;
+	long ret;
+
+	if (!block)
+		return -ENOENT;
+	if (!hostwalk_insert_valid(in, block))
+		return -EINVAL;
+	plan = kzalloc(sizeof(*plan), GFP_KERNEL);
+	if (!plan)
+		return -ENOMEM;
+	plan->file = file;
+	plan->block = block;
+	plan->in = *in;
+	if (in->when != HOSTWALK_WHEN_NOW) {
+		hostwalk_arm(file, plan);
+		return 0;
+	}
+	ret = hostwalk_insert_now(file, plan, in);
+	kfree(plan);
+	return ret;
+}
