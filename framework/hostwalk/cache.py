@@ -1,8 +1,8 @@
 """The cache: directories that are made once, completely or not at all, and checked before each use.
 
-Below the root lie ``KIND/KEY/`` (the entries, each with a manifest), ``.locks/`` (one flock per entry: parallel
-runs wait for one maker), and ``.tmp/`` (what is being made; its maker holds a lock, so that a killed maker's is
-told from a living one's).
+Below the root lie ``KIND/KEY/`` (the entries, each with a manifest), ``.locks/`` (a flock per entry: parallel
+runs wait for one maker), and ``.tmp/`` (what is being made; its maker holds a lock, so that what a killed maker
+left is told from a living one's).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PATIENCE = 1800.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~:@-]*")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
-_SPACE = "free some space, clear it (hostwalk kernels clear), or set HOSTWALK_CACHE to a directory with room"
+_SPACE = "free some space, clear it (hostwalk cache clear), or set HOSTWALK_CACHE to a directory with room"
 _ACCESS = "make it writable, or set HOSTWALK_CACHE to a directory that is"
 
 

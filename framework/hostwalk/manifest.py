@@ -64,6 +64,11 @@ def is_whole(tree: Path, check: Check) -> bool:
         return False
 
 
+def digests(tree: Path) -> dict[str, str]:
+    """Return the hex SHA-256 of each file by its relative path; raises OSError, ValueError."""
+    return {line.path: line.digest for line in _read(tree) if not line.digest.startswith("->")}
+
+
 def size_of(tree: Path) -> int:
     """Return the bytes of a tree: as its manifest says, or counted where it has none."""
     try:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from hostwalk import manifest
-from hostwalk.cache import Cache, Check, key_of
+from hostwalk.cache import Cache, key_of
 from hostwalk.deadline import Deadline
 from hostwalk.errors import BuildError, CacheError, Evidence
 from hostwalk.locks import locked, try_lock
+from hostwalk.manifest import Check
 
 FRAMEWORK = Path(__file__).parents[2] / "framework"
 

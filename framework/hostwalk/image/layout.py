@@ -31,7 +31,7 @@ def read_table(elf: Path, section: str) -> dict[str, int]:
     except (OSError, ELFError) as error:
         raise LayoutError(f"{elf} is not a readable ELF file: {error}") from error
     if data is None:
-        raise LayoutError(f"{elf} has no section {section}", remedy="build it again: hostwalk kernels clean")
+        raise LayoutError(f"{elf} has no section {section}", remedy="build it again: hostwalk cache clear")
     return parse_table(data, f"section {section} of {elf}")
 
 

@@ -1,0 +1,83 @@
+"""Where kernels come from: Debian's archive, a package, a boot file, a tree in which one was built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hostwalk.cache import Cache
+from hostwalk.errors import ResolveError
+from hostwalk.kernels import deb, files
+from hostwalk.kernels.archive import Archive
+from hostwalk.kernels.files import Extras
+from hostwalk.kernels.index import Image as DebianImage
+from hostwalk.kernels.kernel import Headers, Kernel
+from hostwalk.kernels.packages import Packages
+from hostwalk.kernels.progress import SILENT, Progress, Silent
+from hostwalk.kernels.symbols import Symbols
+from hostwalk.target import Arch
+
+__all__ = [
+    "DebianImage",
+    "Headers",
+    "Kernel",
+    "Progress",
+    "Silent",
+    "Symbols",
+    "available",
+    "refresh",
+    "resolve",
+]
+
+
+def resolve(
+    spec: str,
+    arch: Arch,
+    *,
+    cache: Cache,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+    offline: bool = False,
+    headers: Path | None = None,
+    symbols: Path | None = None,
+) -> Kernel:
+    """Return the kernel that a spec names, fetched and unpacked.
+
+    A spec is ``debian:VERSION[-FLAVOUR]`` (``debian:6.12``, ``debian:6.1-rt``, ``debian:6.12.117-arm64-16k``; the
+    flavour is ``cloud`` if not given), or the path of a linux-image ``.deb``, a boot file or a build tree.
+    ``headers`` is a directory to build modules in, ``symbols`` a System.map, where a file alone lacks them.
+    Raises ResolveError, FetchError, CacheError, UsageError.
+    """
+    extras = Extras(headers, symbols)
+    packages = Packages(Archive(cache, mirror, progress or SILENT, offline), arch, extras)
+    if spec.startswith("debian:"):
+        return packages.from_archive(spec)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return files.from_tree(path, spec, arch, cache, extras)
+    if not path.is_file():
+        raise ResolveError(
+            f"no such kernel: {spec}",
+            remedy="give debian:VERSION (hostwalk kernels list), or the path of a .deb, a kernel or its tree",
+        )
+    if path.suffix == ".deb" or deb.is_deb(path):
+        return packages.from_package(path, spec)
+    return files.from_file(path, spec, arch, cache, extras)
+
+
+def available(
+    arch: Arch,
+    *,
+    cache: Cache,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+    offline: bool = False,
+) -> tuple[DebianImage, ...]:
+    """Return Debian's kernels for an architecture, oldest first, signed ones only where both kinds exist."""
+    index = Archive(cache, mirror, progress or SILENT, offline).index()
+    images = [image for image in index.images() if image.package.arch == arch.debian]
+    return tuple({(image.release, image.package.version): image for image in images}.values())
+
+
+def refresh(*, cache: Cache, mirror: str | None = None, progress: Progress | None = None) -> None:
+    """Read Debian's package index again, however old the kept one is; raises FetchError without any."""
+    Archive(cache, mirror, progress or SILENT).index(refresh=True)

@@ -1,0 +1,104 @@
+"""Debian's archive as the rest of hostwalk uses it: an index that is kept, packages fetched once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostwalk.cache import Cache
+from hostwalk.errors import FetchError
+from hostwalk.kernels import index as index_module
+from hostwalk.kernels.apt import Apt, Machine, Package
+from hostwalk.kernels.index import Index
+from hostwalk.kernels.mirrors import VARIABLE, choose
+from hostwalk.kernels.progress import SILENT, Progress
+from hostwalk.manifest import Check
+
+_KIND, _KEY = "apt", "debian"
+_INDEX = "index.json"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Debian's archive through a cache; with ``offline`` only what the cache has."""
+
+    cache: Cache
+    mirror: str | None = None
+    progress: Progress = SILENT
+    offline: bool = False
+
+    def index(self, refresh: bool = False) -> Index:
+        """Return the index, read again if it is older than a day; without network a kept one serves.
+
+        Raises FetchError when there is none and it cannot be read.
+        """
+        kept = index_module.load(self._index_path)
+        if kept and (self.offline or (kept.is_fresh(self._wish) and not refresh)):
+            return kept
+        if self.offline:
+            raise FetchError("no list of Debian's kernels is in the cache", remedy="run once with a network")
+        with self.cache.workspace(_KIND, _KEY) as room:
+            return self._read_again(room, kept)
+
+    def fetch(self, package: Package) -> Path:
+        """Return a package's file, whole as the signed index says; raises FetchError or CacheError."""
+        entry = self.cache.entry("deb", package.sha256[:32], self._downloader(package), check=Check.HASH)
+        return entry / package.file_name
+
+    def _downloader(self, package: Package) -> Callable[[Path], None]:
+        def download(directory: Path) -> None:
+            if self.offline:
+                raise FetchError(f"{package.file_name} is not in the cache", remedy="run once with a network")
+            text = f"fetching {package.name} {package.version}"
+            with self._apt() as apt, self.progress.task(text, package.size) as report:
+                apt.download(package, directory, lambda percent: report(package.size * percent // 100))
+
+        return download
+
+    @property
+    def _wish(self) -> str:
+        return (self.mirror or os.environ.get(VARIABLE, "")).strip()
+
+    @property
+    def _index_path(self) -> Path:
+        return self.cache.root / _KIND / _KEY / _INDEX
+
+    @contextlib.contextmanager
+    def _apt(self) -> Iterator[Apt]:
+        with self.cache.workspace(_KIND, _KEY) as room:
+            yield self._configured(room)
+
+    def _configured(self, room: Path) -> Apt:
+        machine, apt = Machine.read(), Apt(room)
+        apt.configure(machine, choose(machine.sources(), self._wish))
+        return apt
+
+    def _read_again(self, room: Path, kept: Index | None) -> Index:
+        newer = index_module.load(self._index_path)
+        if newer and newer != kept and newer.is_fresh(self._wish):
+            return newer
+        try:
+            index = self._read(room)
+        except FetchError as error:
+            if not kept:
+                raise
+            _log.warning("Debian's list of kernels could not be read, a kept one serves: %s", error.message)
+            return index_module.note_attempt(kept, self._wish, self._index_path)
+        index_module.save(index, self._index_path)
+        return index
+
+    def _read(self, room: Path) -> Index:
+        apt = self._configured(room)
+        with self.progress.task("reading Debian's package index", 100) as report:
+            apt.update(report)
+        found = index_module.make(apt.packages(), self._wish)
+        if not found.images():
+            raise FetchError(
+                "the mirror lists no kernels", remedy=f"name another one: --mirror URL or {VARIABLE}=URL"
+            )
+        return found
