@@ -220,8 +220,8 @@ class PageArray:
             folio.column("_folio_order") if folio.has("_folio_order") else folio.column("_flags_1") & 0xFF
         )
         return Pages(
-            self, wanted, self._folio_flags(own, first), refcount,
-            self._mapcount(own, folio, large), pincount, head, order, first.column("mapping").view(np.uint64), self._index(wanted, head, first),
+            self, wanted, self._folio_flags(own, first), refcount, self._mapcount(own, folio, large),
+            pincount, head, order, first.column("mapping").view(np.uint64), self._index(wanted, head, first),
             first.column("_mapcount"),
         )  # fmt: skip
 
