@@ -15,10 +15,10 @@ import pytest
 
 from hostwalk.cells import Cell, Cells
 from hostwalk.claim import Claim
-from hostwalk.errors import GuestCrashError, HostwalkError
+from hostwalk.errors import HostwalkError
 from hostwalk.guest import Agent, Subject
-from hostwalk.image import Layout
-from hostwalk.kernels import Progress, Silent
+from hostwalk.image.layout import Layout
+from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.machine import Machine
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Result, Run, Verdict
@@ -89,7 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and start a session; no machine boots before a test asks for one."""
     config.addinivalue_line("markers", "claim(claim): one sentence of a manual page; use hostwalk.claim.claim")
     try:
-        config.stash[SESSION] = Session(options_of(config), config.stash.get(PROGRESS, Silent()))
+        config.stash[SESSION] = Session(options_of(config), config.stash.get(PROGRESS, SILENT))
     except HostwalkError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -221,8 +221,6 @@ def _ending(item: pytest.Function, claim: Claim, call: pytest.CallInfo[None], re
     witness = item.funcargs.get("witness")
     if not isinstance(witness, Witness):
         return judge(claim, 0, error, report.longreprtext)
-    if isinstance(error, GuestCrashError):
-        witness.machine.mark_broken(error)
     return judge(claim, witness.layout["LINUX_VERSION_CODE"], error, _detail(report, witness))
 
 

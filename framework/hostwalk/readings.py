@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hostwalk.column import Column
-from hostwalk.linux import Mm, Page, Vma
+from hostwalk.errors import WalkError
+from hostwalk.linux import Page, Vma
 from hostwalk.paging import Leaf, Walk
 
 NO_PFN = -1
@@ -66,8 +67,6 @@ class Reading:
 class Frames(Reading):
     """The struct pages of some page frames, one column entry per page; -1 where a page has none."""
 
-    layout_flags: Callable[[str], int] | None = None
-
     def _frame(self, name: str, value: Callable[[Page], int]) -> Column:
         return Column((-1 if record.frame is None else value(record.frame) for record in self.records), name)
 
@@ -98,7 +97,7 @@ class Frames(Reading):
 
     def flag(self, name: str) -> Column:
         """Return one of enum pageflags, such as ``PG_dirty``."""
-        return self._frame(name, lambda page: page.has_flag(name))
+        return self._frame(name, lambda page: page.has(name))
 
 
 @dataclass(frozen=True)
@@ -154,12 +153,17 @@ class Pages(Frames):
         return self._leaf("prot_none", lambda leaf: leaf.prot_none)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VmaReading(Reading):
-    """One vma. Two readings are equal when range, flags and file are."""
+    """One mapping; two readings are equal when range, flags and file are."""
 
     vma: Vma | None = None
-    flags: frozenset[str] = frozenset()
+
+    @property
+    def _vma(self) -> Vma:
+        if self.vma is None:
+            raise WalkError(f"{self.title}: there is no vma")
+        return self.vma
 
     @property
     def start(self) -> int:
@@ -172,26 +176,45 @@ class VmaReading(Reading):
         return self._vma.end
 
     @property
-    def _vma(self) -> Vma:
-        assert self.vma is not None, f"{self.title}: no vma there"
-        return self.vma
+    def flags(self) -> frozenset[str]:
+        """Names of the VM_ flags that are set."""
+        return self._vma.names
+
+    def _key(self) -> tuple[int, int, frozenset[str], str | None]:
+        return (self.start, self.end, self.flags, self._vma.file)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, VmaReading):
-            return NotImplemented
-        return (self.start, self.end, self.flags) == (other.start, other.end, other.flags)
+        return self._key() == other._key() if isinstance(other, VmaReading) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self.start, self.end, self.flags))
+        return hash(self._key())
 
     def lines(self) -> list[str]:
         """Return the reading as lines for a report."""
-        return [self.title, f"  {self.start:#x}-{self.end:#x} {' '.join(sorted(self.flags))}"]
+        return [self.title, f"  {self.vma or 'none'}"]
 
 
 @dataclass(frozen=True)
 class MmReading(Reading):
-    """One mm_struct; counters in pages."""
+    """One address space; counters in pages, ``pgtables_bytes`` in bytes."""
 
-    mm: Mm | None = None
-    flag_bits: Callable[[str], int] | None = None
+    rss_file: int = 0
+    rss_anon: int = 0
+    rss_swap: int = 0
+    rss_shmem: int = 0
+    total_vm: int = 0
+    locked_vm: int = 0
+    pinned_vm: int = 0
+    map_count: int = 0
+    pgtables_bytes: int = 0
+    flag_names: frozenset[str] = frozenset()
+
+    def has_flag(self, name: str) -> bool:
+        """Whether a flag of mm->flags is set, by its MMF_ name."""
+        return name in self.flag_names
+
+    def lines(self) -> list[str]:
+        """Return the reading as lines for a report."""
+        names = ("rss_anon", "rss_file", "rss_shmem", "rss_swap", "total_vm", "locked_vm", "pinned_vm", "map_count")
+        counters = " ".join(f"{name} {getattr(self, name)}" for name in names)
+        return [self.title, f"  {counters} {' '.join(sorted(self.flag_names))}"]

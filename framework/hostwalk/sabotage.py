@@ -232,5 +232,4 @@ def _page_field(moment: Moment, reading: Reading, page: int | None, member: str)
     frame = reading.records[wanted[0] if page is None else page].frame
     if frame is None:
         raise SabotageError(f"page {page} of the reading has no struct page")
-    address = frame.address if member == "_mapcount" else frame.head_address
-    return moment.field(address, "struct page", member)
+    return moment.page_field(frame, member)

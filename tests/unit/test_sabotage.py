@@ -21,7 +21,10 @@ class FakeMoment:
     layout: dict[str, int] = field(default_factory=lambda: {"PAGE_SHIFT": 12, "VM_LOCKED": 0x2000})
 
     def field(self, address: int, type_: str, member: str) -> int:
-        return address + {"_refcount": 0x34, "vm_flags": 0x20}[member]
+        return address + {"vm_flags": 0x20}[member]
+
+    def page_field(self, page: Any, member: str) -> int:
+        return int(page.head_address) + {"_refcount": 0x34}[member]
 
 
 def memory() -> FakeMemory:

@@ -1,0 +1,93 @@
+"""Runs the contract under pytest, in this process, and hands back what was judged."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hostwalk import resources
+from hostwalk.errors import HostwalkError, UsageError
+from hostwalk.kernels.progress import SILENT, Progress
+from hostwalk.options import CheckOptions
+from hostwalk.plugin import PROGRESS, SESSION, Session
+from hostwalk.report.model import Run
+
+
+class _Collector:
+    """Rides along in a pytest session: hands the progress in and takes the results out."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.session: Session | None = None
+        self._stack = contextlib.ExitStack()
+        self._advance: Callable[[int], None] = lambda _done: None
+        self._done = 0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Give the plugin its progress before it starts."""
+        config.stash[PROGRESS] = self.progress
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Start counting claims."""
+        self.session = session.config.stash[SESSION]
+        self._advance = self._stack.enter_context(self.progress.task("claims", len(session.items)))
+
+    def pytest_runtest_logfinish(self) -> None:
+        """Count one more."""
+        self._done += 1
+        self._advance(self._done)
+
+    def pytest_unconfigure(self) -> None:
+        """Stop counting."""
+        self._stack.close()
+
+
+def run_contract(options: CheckOptions, progress: Progress = SILENT) -> Run:
+    """Run the claims on every target and return what was judged.
+
+    Raises UsageError when no claim is selected or the options make no sense, and HostwalkError when the contract
+    itself cannot be collected.
+    """
+    collector = _Collector(progress)
+    with _quiet() as output:
+        status = pytest.main(_arguments(options), plugins=[collector])
+    if status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and collector.session is not None:
+        return collector.session.run
+    if status == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise UsageError(f"no claim matches {options.keyword!r}", remedy="hostwalk check -k takes ids such as gup.ref.1")
+    raise HostwalkError(f"the contract could not be run:\n{output.getvalue().strip()}")
+
+
+def _arguments(options: CheckOptions) -> list[str]:
+    contract = resources.contract()
+    selected = [str(contract / nodeid) for nodeid in options.nodeids] or [str(contract)]
+    return [
+        *selected,
+        "-p", "hostwalk.plugin", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={contract}",
+        "-q", "-s", "--tb=short", "--no-header", "--import-mode=importlib",
+        *options.pytest_arguments(),
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[io.StringIO]:
+    """Keep pytest's own words for the error that may need them, and other people's plugins out."""
+    output, before = io.StringIO(), os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    try:
+        with contextlib.redirect_stdout(output):
+            yield output
+    finally:
+        if before is None:
+            del os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
+        else:
+            os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = before
+
+

@@ -1,0 +1,162 @@
+"""The witness: what the host sees of a subject, in guest physical memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from hostwalk.guest import Area
+from hostwalk.linux import Mm
+from hostwalk.memory import covers
+from hostwalk.moment import Moment
+from hostwalk.paging import walk
+from hostwalk.readings import NO_PFN, Frames, MmReading, Pages, Reading, Record, VmaReading
+
+if TYPE_CHECKING:
+    from hostwalk.cells import Cell
+    from hostwalk.claim import Claim
+    from hostwalk.guest.process import Process
+    from hostwalk.sabotage import Saboteur
+
+Seen = TypeVar("Seen", bound=Reading)
+STORY_READINGS = 3
+
+
+class ClaimBrokenError(AssertionError):
+    """What breaks a claim without an assertion of its own: a warning of the kernel."""
+
+
+class Witness:
+    """Reads guest memory from outside, the machine held still meanwhile.
+
+    Before each reading the guest's per-CPU batches of pages are flushed, for they hold references of their own.
+    Every reading is kept: ``readings``.
+    """
+
+    def __init__(self, cell: Cell, saboteur: Saboteur | None = None) -> None:
+        self.cell = cell
+        self.machine = cell.machine
+        self.layout = cell.prepared.image.layout
+        self.saboteur = saboteur
+        self.readings: list[Reading] = []
+        self._reports = len(self.machine.reports)
+
+    @contextmanager
+    def moment(self) -> Iterator[Moment]:
+        """Hold the machine still and look around in it."""
+        with self.machine.stopped():
+            yield self.cell.moment()
+
+    @property
+    def zero_pfn(self) -> int:
+        """The page frame of the shared zero page."""
+        with self.moment() as moment:
+            return moment.zero_pfn
+
+    def pages(self, area: Area, *, of: Process | None = None) -> Pages:
+        """Return the entries and struct pages of an area, seen through its subject's tables or those ``of`` another."""
+        who = of or area.subject
+
+        def read(moment: Moment) -> Pages:
+            return _pages(moment, moment.mm(who.pid), area, f"{area.pages} pages at {area.start:#x} of pid {who.pid}")
+
+        return self._see(read)
+
+    def frames(self, pfns: Iterable[int]) -> Frames:
+        """Return the struct pages of page frames, mapped or not."""
+        wanted = [int(pfn) for pfn in pfns]
+
+        def read(moment: Moment) -> Frames:
+            pages = moment.linux.pages(wanted)
+            return Frames("frames", f"{len(wanted)} page frames", tuple(Record(page.pfn, page) for page in pages))
+
+        return self._see(read)
+
+    def vma(self, area: Area, *, of: Process | None = None) -> VmaReading:
+        """Return the mapping that holds the area's start."""
+        who = of or area.subject
+
+        def read(moment: Moment) -> VmaReading:
+            found = moment.mm(who.pid).vma(area.start)
+            title = f"vma at {area.start:#x} of pid {who.pid}"
+            return VmaReading("vma", title, (), found.address if found else 0, found)
+
+        return self._see(read)
+
+    def mm(self, subject: Process) -> MmReading:
+        """Return the counters of a subject's address space."""
+        return self._see(lambda moment: _mm(moment.mm(subject.pid), f"mm of pid {subject.pid}"))
+
+    def contents(self, area: Area) -> bytes:
+        """Return the bytes of an area's pages, from physical memory; a page that is not there gives zeros."""
+        with self.moment() as moment:
+            pages = _pages(moment, moment.mm(area.subject.pid), area, "contents")
+            return b"".join(_bytes_of(moment, record, area.page_size) for record in pages.records)
+
+    def _see(self, read: Callable[[Moment], Seen]) -> Seen:
+        self.cell.settle()
+        with self.machine.stopped():
+            seen = read(self.cell.moment())
+            if self.saboteur is not None:
+                with self.saboteur.strike(self.cell.moment(), seen) as struck:
+                    seen = read(self.cell.moment()) if struck else seen
+        self.readings.append(seen)
+        return seen
+
+    def story(self) -> list[str]:
+        """Return the last readings as lines, for the explanation of a broken claim."""
+        lines = ["what the witness saw, last reading first:"] if self.readings else []
+        for reading in reversed(self.readings[-STORY_READINGS:]):
+            lines += [f"  {line}" for line in reading.lines()]
+        return lines
+
+    def require(self, claim: Claim) -> None:
+        """Skip the running test where the claim says nothing about this kernel."""
+        if not claim.kernels.include(self.layout["LINUX_VERSION_CODE"]):
+            pytest.skip(f"the sentence is about kernels {claim.kernels}")
+
+    def check_console(self, claim: Claim) -> None:
+        """Raise GuestCrashError for a crash, ClaimBrokenError for a warning that the claim did not provoke."""
+        self.machine.watch()
+        for report in self.machine.reports[self._reports :]:
+            if not claim.warns or not re.search(claim.warns, report.text):
+                raise ClaimBrokenError(f"the kernel warned: {report.title}\n{report.text}")
+
+
+def _pages(moment: Moment, mm: Mm, area: Area, title: str) -> Pages:
+    walks = [walk(moment.memory, mm.space, address) for address in area]
+    pfns = [seen.pfn for seen in walks]
+    present = sorted({pfn for pfn in pfns if pfn is not None and _has_page(moment, pfn, area.page_size)})
+    frames = dict(zip(present, moment.linux.pages(present), strict=True)) if present else {}
+    records = (
+        Record(NO_PFN if pfn is None else pfn, frames.get(pfn) if pfn is not None else None, seen)
+        for pfn, seen in zip(pfns, walks, strict=True)
+    )
+    return Pages("pages", title, tuple(records))
+
+
+def _has_page(moment: Moment, pfn: int, size: int) -> bool:
+    return covers(moment.memory.regions, pfn * size, size)
+
+
+def _mm(mm: Mm, title: str) -> MmReading:
+    rss = mm.rss
+    return MmReading(
+        "mm", title, (), mm.address,
+        rss_file=rss.file, rss_anon=rss.anon, rss_swap=rss.swap, rss_shmem=rss.shmem,
+        total_vm=mm.total_vm, locked_vm=mm.locked_vm, pinned_vm=mm.pinned_vm, map_count=mm.map_count,
+        pgtables_bytes=mm.pgtables_bytes, flag_names=_mmf_names(mm),
+    )  # fmt: skip
+
+
+def _mmf_names(mm: Mm) -> frozenset[str]:
+    layout = mm.linux.layout
+    return frozenset(key for key in layout if key.startswith("MMF_") and mm.flags >> layout[key] & 1)
+
+
+def _bytes_of(moment: Moment, record: Record, size: int) -> bytes:
+    return moment.memory.read(record.pfn * size, size) if record.pfn != NO_PFN else bytes(size)
