@@ -65,10 +65,16 @@ static struct client *client_add(unsigned int number, int pid, int process, int 
 	return client;
 }
 
+/*
+ * Closing is not enough for epoll: the parent that passed this socket on may
+ * still hold it.
+ */
 static void client_hang_up(struct client *client)
 {
-	if (client->fd >= 0)
+	if (client->fd >= 0) {
+		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, client->fd, NULL);
 		close(client->fd);
+	}
 	client->fd = -1;
 	buffer_free(&client->in);
 	buffer_free(&client->out);

@@ -57,7 +57,7 @@ class Pins:
         self.release("PUT_PAGE", first, count)
 
     def set_page_dirty_lock(self, first: int = 0, count: int = 0) -> None:
-        """Call set_page_dirty_lock() for each page, then put_page()."""
+        """Mark each page dirty, page lock held, then put it."""
         self.release("SET_PAGE_DIRTY_LOCK", first, count)
 
     def unpin(self, first: int = 0, count: int = 0) -> None:
@@ -78,8 +78,8 @@ class Pins:
 class GetUserPages(Exerciser):
     """The calls, each in the words of its manual page.
 
-    ``place`` is an area or an address; ``nr_pages``, the area's by default, is passed on as it is, 0 and negative
-    too. Raise NotExported, SyscallFailed (the exerciser's refusal, never the call's own result).
+    ``place`` is an area or an address; ``nr_pages``, the area's by default, is passed on as it is, 0 and
+    negative too. Raise NotExported, SyscallFailed (the exerciser's refusal, never the call's own result).
     """
 
     def get_user_pages(self, place: Place, nr_pages: int | None = None, **options: Unpack[Options]) -> Pins:

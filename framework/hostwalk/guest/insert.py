@@ -60,7 +60,8 @@ class Insert(Exerciser):
     def alloc_pages(self, kind: str = "order0", nr: int = 1, order: int = 0, addr: int = 0) -> Pages:
         """Allocate ``nr`` pages of a kind.
 
-        Kinds: ``order0``, ``zero``, ``slab``; ``compound``, ``split``, ``unsplit`` (2^order pages); ``anon`` takes the subject's own page at ``addr``. Raises SyscallFailed.
+        Kinds: ``order0``, ``zero``, ``slab``; ``compound``, ``split``, ``unsplit`` (2^order pages);
+        ``anon`` takes the subject's own page at ``addr``. Raises SyscallFailed.
         """
         count = 1 << order if kind in _BLOCKS else nr
         number = self.agent.abi[f"HOSTWALK_PAGE_{kind.upper()}"]
@@ -91,8 +92,8 @@ class Insert(Exerciser):
         """Have the exerciser insert ``nr`` pages from ``first`` by ``call``, ``offset`` bytes into a mapping.
 
         ``when`` is ``"mmap"`` (in f_op->mmap of a new mapping of ``map_pages`` pages), ``"fault"`` (in its
-        fault handler) or ``"now"`` (on the mapping ``at``). ``keep`` has mmap(2) succeed although the call failed;
-        ``mixedmap`` and ``pfnmap`` set VM_MIXEDMAP and VM_PFNMAP beforehand. Raises NotExported.
+        fault handler) or ``"now"`` (on the mapping ``at``). ``keep`` has mmap(2) succeed although the
+        call failed; ``mixedmap`` and ``pfnmap`` set VM_MIXEDMAP and VM_PFNMAP beforehand. Raises NotExported.
         """
         if (when == "now") != (at is not None):
             raise UsageError('a mapping is given with at= for when="now", and only then')

@@ -48,12 +48,13 @@ class Operations(Process):
     ) -> Area:
         """Map ``pages`` base pages; anonymous without ``fd``. ``offset`` is in bytes.
 
-        ``fixed_at`` refuses to replace a mapping unless ``replace``; ``aligned`` is the alignment of the start
-        in bytes. ``flags`` are more MAP_ values.
+        ``fixed_at`` refuses to replace a mapping unless ``replace``; ``aligned`` is the alignment of the
+        start in bytes. ``flags`` are more MAP_ values.
         """
         wanted = {
             "MAP_POPULATE": populate, "MAP_LOCKED": locked, "MAP_HUGETLB": hugetlb,
-            "MAP_GROWSDOWN": growsdown, "MAP_ANONYMOUS": fd < 0, "MAP_FIXED": fixed_at is not None and replace,
+            "MAP_GROWSDOWN": growsdown, "MAP_ANONYMOUS": fd < 0,
+            "MAP_FIXED": fixed_at is not None and replace,
             "MAP_FIXED_NOREPLACE": (fixed_at is not None or aligned > 0) and not replace,
             "MAP_SHARED": shared, "MAP_PRIVATE": not shared,
         }  # fmt: skip

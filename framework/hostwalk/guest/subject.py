@@ -10,7 +10,7 @@ class Subject(GetUserPages, Insert):
     """A process or thread of the guest that does what it is told; a context manager that ends it."""
 
     def fork(self) -> Subject:
-        """Return a child made by fork(2), without the parent's exerciser; raises SyscallFailed."""
+        """Return a child, which has not inherited the exerciser's file; raises SyscallFailed."""
         child = Subject.of_reply(self.agent, self.duplicate("FORK"))
         if self._exerciser_fd is not None:
             child.close(self._exerciser_fd)
