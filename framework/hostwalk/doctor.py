@@ -74,7 +74,9 @@ def _compiler(arch: Arch) -> Tool:
     native = platform.machine() in (arch, arch.gnu.partition("-")[0])
     cross = f"gcc-{arch.gnu.replace('_', '-')}", f"libc6-dev-{arch.debian}-cross"
     packages = ("gcc", "libc6-dev") if native else cross
-    return Tool(f"{arch.gnu}-gcc", packages, "builds the guest's programs", arch, links=True)
+    return Tool(
+        "gcc" if native else f"{arch.gnu}-gcc", packages, "builds the guest's programs", arch, links=True
+    )
 
 
 QEMUS = (
@@ -85,10 +87,9 @@ TOOLS = (
     *QEMUS,
     _compiler(Arch.X86_64),
     _compiler(Arch.ARM64),
-    Tool("gcc", ("gcc", "libc6-dev"), "builds programs for this host"),
     Tool("make", ("make",), "builds the kernel module"),
     Tool("apt-get", ("apt",), "fetches kernels", archive=True),
-    Tool("dpkg-deb", ("dpkg",), "unpacks kernels"),
+    Tool("dpkg-deb", ("dpkg",), "unpacks kernels", archive=True),
     Tool(
         str(KEYRING),
         ("debian-archive-keyring",),
@@ -107,6 +108,11 @@ def needed(archs: Iterable[Arch], *, archive: bool = True) -> tuple[Tool, ...]:
     """Return the tools that runs on these architectures need, with kernels from Debian's archive or not."""
     chosen = frozenset(archs)
     return tuple(tool for tool in TOOLS if tool.arch in chosen | {None} and tool.archive <= archive)
+
+
+def fetching() -> tuple[Tool, ...]:
+    """Return the tools that fetch kernels from Debian's archive."""
+    return tuple(tool for tool in TOOLS if tool.archive)
 
 
 def examine(tools: Sequence[Tool]) -> tuple[Finding, ...]:

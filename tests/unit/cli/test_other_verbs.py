@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 import hostwalk
-from hostwalk import doctor, surroundings
+from hostwalk import doctor, kernels, surroundings
 from hostwalk.cache import Cache
 from hostwalk.cli import test as test_verb
+from hostwalk.cli.kernels import spec_of
 from hostwalk.cli.main import main
 from hostwalk.doctor import Finding
+from hostwalk.kernels import DebianImage
+from hostwalk.kernels.apt import Package
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +43,33 @@ def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(doctor, "version_of", lambda _tool: "")
     assert main(["version"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"hostwalk {hostwalk.__version__}"
+
+
+def image(name: str, abi: str, flavour: str, version: str, arch: str = "arm64") -> DebianImage:
+    return DebianImage(Package(name, version, arch, 1, "0" * 64, "file", ""), abi, flavour, signed=True)
+
+
+def test_kernels_are_named_as_they_are_asked_for() -> None:
+    named = [
+        spec_of(image("i", "6.12.1+deb12", flavour, "6.12.1-1~deb12u1"))
+        for flavour in ("cloud-arm64", "arm64", "rt-arm64", "arm64-16k")
+    ]
+    assert named == ["debian:6.12.1", "debian:6.12.1-generic", "debian:6.12.1-rt", "debian:6.12.1-arm64-16k"]
+
+
+def test_kernels_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = (
+        image("i", "6.1.0-9", "cloud-arm64", "6.1.27-1"),
+        image("i", "6.12.1+deb12", "rt-arm64", "6.12.1-1"),
+    )
+    monkeypatch.setattr(doctor, "ensure", lambda *_args, **_rest: None)
+    monkeypatch.setattr(kernels, "available", lambda _arch, **_rest: found)
+    assert main(["kernels", "list", "--arch", "arm64"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == [
+        ["arm64", "debian:6.12.1-rt", "6.12.1+deb12-rt-arm64", "6.12.1-1"],
+        ["arm64", "debian:6.1.27", "6.1.0-9-cloud-arm64", "6.1.27-1"],
+    ]
 
 
 @pytest.fixture

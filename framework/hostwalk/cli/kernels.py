@@ -1,0 +1,93 @@
+"""``hostwalk kernels``: which kernels can be named, and getting one before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+from rich.table import Column, Table
+
+from hostwalk import doctor, kernels
+from hostwalk.cache import Cache
+from hostwalk.cli import output
+from hostwalk.cli.progress import busy, showing
+from hostwalk.cli.question import asker
+from hostwalk.kernels.progress import Progress
+from hostwalk.kernels.versions import upstream
+from hostwalk.target import DEFAULT_KERNEL, Arch
+
+SPECS = f"""\
+how kernels are named:
+  {DEFAULT_KERNEL}              the default: the newest 6.12, cloud flavour
+  debian:6.1               the newest 6.1
+  debian:6.12.117-1        that version
+  debian:6.12-rt           a flavour: cloud, generic, rt; arm64 also: 16k
+  PATH.deb                 a package that holds a kernel
+  PATH                     a kernel file, or a tree in which one was built"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.description = (
+        "List Debian's kernels, or fetch and unpack one with what modules for it are built with."
+    )
+    parser.epilog = SPECS
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _common(actions.add_parser("list", help="the kernels that Debian has now"))
+    fetch = actions.add_parser(
+        "fetch", help="get kernels into the cache", epilog=SPECS, formatter_class=parser.formatter_class
+    )
+    fetch.add_argument("specs", nargs="+", metavar="SPEC")
+    _common(fetch)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--arch", action="append", default=[], metavar="A", help="x86_64 or arm64 (default: both)"
+    )
+    parser.add_argument("--mirror", metavar="URL", help="Debian mirror (default: as apt is configured)")
+    parser.add_argument("--refresh", action="store_true", help="read Debian's package index again")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List or fetch."""
+    archs = [Arch.parse(arch) for arch in args.arch] or list(Arch)
+    cache = Cache.user()
+    with showing(output.err()) as progress:
+        doctor.ensure(doctor.fetching(), cache=cache, ask=asker(), busy=busy(progress))
+        if args.refresh:
+            kernels.refresh(cache=cache, mirror=args.mirror, progress=progress)
+        table = (_list if args.action == "list" else _fetch)(args, archs, cache, progress)
+    output.out().print(table)
+    return 0
+
+
+def _list(args: argparse.Namespace, archs: Iterable[Arch], cache: Cache, progress: Progress) -> Table:
+    table = _table("arch", "name", "release", "package version")
+    for arch in archs:
+        found = kernels.available(arch, cache=cache, mirror=args.mirror, progress=progress)
+        for image in reversed(found):
+            table.add_row(arch, spec_of(image), image.release, image.package.version)
+    return table
+
+
+def _fetch(args: argparse.Namespace, archs: Sequence[Arch], cache: Cache, progress: Progress) -> Table:
+    table = _table("arch", "kernel", "release", "boot file", "modules can be built")
+    for spec in args.specs:
+        for arch in archs:
+            kernel = kernels.resolve(spec, arch, cache=cache, mirror=args.mirror, progress=progress)
+            buildable = "yes" if kernel.headers else "no: it has no headers"
+            table.add_row(arch, spec, kernel.release, str(kernel.boot), buildable)
+    return table
+
+
+def spec_of(image: kernels.DebianImage) -> str:
+    """Return the name that means just this kernel: ``debian:6.12.117-rt``."""
+    flavour = image.flavour.removesuffix(f"-{image.package.arch}")
+    own = "generic" if flavour == image.package.arch else flavour
+    return f"debian:{upstream(image.package.version)}{'' if own == 'cloud' else f'-{own}'}"
+
+
+def _table(*names: str) -> Table:
+    columns = (Column(name, overflow="fold") for name in names)
+    return Table(*columns, box=None, padding=(0, 3, 0, 0), header_style="dim")
