@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 
-from rich.table import Column, Table
+from rich.table import Table
 
 from hostwalk import doctor, kernels
 from hostwalk.cache import Cache
@@ -33,7 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = SPECS
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _common(actions.add_parser("list", help="the kernels that Debian has now"))
+    names = actions.add_parser("list", help="the kernels that Debian has now")
+    names.add_argument("--all", action="store_true", help="every version, not only the newest of each kind")
+    _common(names)
     fetch = actions.add_parser(
         "fetch", help="get kernels into the cache", epilog=SPECS, formatter_class=parser.formatter_class
     )
@@ -57,37 +59,34 @@ def run(args: argparse.Namespace) -> int:
         doctor.ensure(doctor.fetching(), cache=cache, ask=asker(), busy=busy(progress))
         if args.refresh:
             kernels.refresh(cache=cache, mirror=args.mirror, progress=progress)
-        table = (_list if args.action == "list" else _fetch)(args, archs, cache, progress)
-    output.out().print(table)
+        (_list if args.action == "list" else _fetch)(args, archs, cache, progress)
     return 0
 
 
-def _list(args: argparse.Namespace, archs: Iterable[Arch], cache: Cache, progress: Progress) -> Table:
-    table = _table("arch", "name", "release", "package version")
+def _list(args: argparse.Namespace, archs: Iterable[Arch], cache: Cache, progress: Progress) -> None:
+    table = Table(
+        "arch", "name", "release", "package version", box=None, padding=(0, 3, 0, 0), header_style="dim"
+    )
     for arch in archs:
         found = kernels.available(arch, cache=cache, mirror=args.mirror, progress=progress)
-        for image in reversed(found):
-            table.add_row(arch, spec_of(image), image.release, image.package.version)
-    return table
+        named = {spec_of(image, exact=args.all): image for image in found}
+        for spec, image in reversed(named.items()):
+            table.add_row(arch, spec, image.release, image.package.version)
+    output.out().print(table)
 
 
-def _fetch(args: argparse.Namespace, archs: Sequence[Arch], cache: Cache, progress: Progress) -> Table:
-    table = _table("arch", "kernel", "release", "boot file", "modules can be built")
+def _fetch(args: argparse.Namespace, archs: Sequence[Arch], cache: Cache, progress: Progress) -> None:
     for spec in args.specs:
         for arch in archs:
             kernel = kernels.resolve(spec, arch, cache=cache, mirror=args.mirror, progress=progress)
-            buildable = "yes" if kernel.headers else "no: it has no headers"
-            table.add_row(arch, spec, kernel.release, str(kernel.boot), buildable)
-    return table
+            lacks = "" if kernel.headers else "\n  without headers: the exerciser cannot be built for it"
+            output.out().print(f"{spec} {arch}: {kernel.release}\n  {kernel.boot}{lacks}", soft_wrap=True)
 
 
-def spec_of(image: kernels.DebianImage) -> str:
-    """Return the name that means just this kernel: ``debian:6.12.117-rt``."""
+def spec_of(image: kernels.DebianImage, *, exact: bool) -> str:
+    """Return a name for a kernel: ``debian:6.12-rt`` for the newest of a kind, ``debian:6.12.117-rt`` for one."""
+    version = upstream(image.package.version)
+    series = version if exact else ".".join(version.split(".")[:2])
     flavour = image.flavour.removesuffix(f"-{image.package.arch}")
     own = "generic" if flavour == image.package.arch else flavour
-    return f"debian:{upstream(image.package.version)}{'' if own == 'cloud' else f'-{own}'}"
-
-
-def _table(*names: str) -> Table:
-    columns = (Column(name, overflow="fold") for name in names)
-    return Table(*columns, box=None, padding=(0, 3, 0, 0), header_style="dim")
+    return f"debian:{series}{'' if own == 'cloud' else f'-{own}'}"

@@ -51,7 +51,7 @@ def image(name: str, abi: str, flavour: str, version: str, arch: str = "arm64") 
 
 def test_kernels_are_named_as_they_are_asked_for() -> None:
     named = [
-        spec_of(image("i", "6.12.1+deb12", flavour, "6.12.1-1~deb12u1"))
+        spec_of(image("i", "6.12.1+deb12", flavour, "6.12.1-1~deb12u1"), exact=True)
         for flavour in ("cloud-arm64", "arm64", "rt-arm64", "arm64-16k")
     ]
     assert named == ["debian:6.12.1", "debian:6.12.1-generic", "debian:6.12.1-rt", "debian:6.12.1-arm64-16k"]
@@ -65,6 +65,9 @@ def test_kernels_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.setattr(doctor, "ensure", lambda *_args, **_rest: None)
     monkeypatch.setattr(kernels, "available", lambda _arch, **_rest: found)
     assert main(["kernels", "list", "--arch", "arm64"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[1] for row in rows] == ["debian:6.12-rt", "debian:6.1"]
+    assert main(["kernels", "list", "--arch", "arm64", "--all"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert rows == [
         ["arm64", "debian:6.12.1-rt", "6.12.1+deb12-rt-arm64", "6.12.1-1"],
