@@ -161,10 +161,20 @@ class Leaves:
 
 
 def allowed(rules: tuple[Rule, ...], entries: Words) -> Bytes:
-    """Return what the rules leave of all rights, for each entry."""
+    """Return what the rules leave of all rights, for each entry.
+
+    Works on the bytes of the entries that the rules look at: an eighth of the work of whole entries.
+    """
     rights = np.full(len(entries), ALL_RIGHTS, dtype=np.uint8)
+    planes = np.ascontiguousarray(entries).view(np.uint8).reshape(-1, 8)
+    cut: dict[int, Bytes] = {}
     for rule in rules:
-        rights &= np.where(
-            rule.when.holds(entries), np.uint8(ALL_RIGHTS & ~rule.removes), np.uint8(ALL_RIGHTS)
-        )
+        holds = np.ones(len(entries), dtype=bool)
+        for i in range(8):
+            mask, value = rule.when.mask >> 8 * i & 0xFF, rule.when.value >> 8 * i & 0xFF
+            if mask:
+                if i not in cut:
+                    cut[i] = np.ascontiguousarray(planes[:, i])
+                holds &= (cut[i] & mask) == value
+        rights &= ~(holds.view(np.uint8) * np.uint8(rule.removes))
     return rights

@@ -110,7 +110,9 @@ class Field:
     def of(self, entry: Words) -> Words: ...
     def of(self, entry: Any) -> Any:
         """Return the field's part of the number, for one entry or a column of them."""
-        if self.to >= self.low:
+        if self.to == self.low:
+            return entry & self.mask
+        if self.to > self.low:
             return (entry & self.mask) << (self.to - self.low)
         return (entry & self.mask) >> (self.low - self.to)
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from hostwalk.memory.physical import PhysicalMemory
 from hostwalk.paging.columns import Bytes, Finding, Leaves, allowed
-from hostwalk.paging.format import ALL_RIGHTS, PRESENT, Level, Mask, Words, number
+from hostwalk.paging.format import ALL_RIGHTS, PRESENT, Level, Mask, Match, Words, number
 from hostwalk.paging.space import AddressSpace
 
-CHUNK = 1 << 20
+CHUNK = 1 << 24
 REVISITS = 4096
 MAX_TABLES = 1 << 18
 LISTED = 100
@@ -83,6 +83,17 @@ class _Entries:
         return _Entries(self.value[which], self.virt[which], self.phys[which], self.row[which])
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Leaves of one level; ``upper`` are the rights that the tables above leave."""
+
+    depth: int
+    value: Words
+    virt: Words
+    phys: Words
+    upper: Bytes
+
+
 @dataclass
 class _Scan:
     """A scan under way: what has been found so far."""
@@ -92,7 +103,7 @@ class _Scan:
     first: int
     last: int
     non_present: bool
-    found: list[tuple[int, _Entries, Bytes]] = field(default_factory=list)
+    found: list[_Found] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     unlisted: int = 0
     tables: int = 0
@@ -109,18 +120,17 @@ class _Scan:
 
     def leaves(self) -> Leaves:
         """Return all that was found, in the order of addresses."""
-        parts = [entries for _, entries, _ in self.found]
-        levels = [np.full(len(entries), depth, dtype=np.uint8) for depth, entries, _ in self.found]
+        parts = self.found
         leaves = Leaves(
             self.space,
             _concat([part.virt for part in parts], np.uint64),
             _concat([part.value for part in parts], np.uint64),
             _concat([part.phys for part in parts], np.uint64),
-            _concat(levels, np.uint8),
-            _concat([upper for _, _, upper in self.found], np.uint8),
+            _concat([np.full(len(part.value), part.depth, dtype=np.uint8) for part in parts], np.uint8),
+            _concat([part.upper for part in parts], np.uint8),
             tuple(self.findings), self.unlisted, self.tables,
         )  # fmt: skip
-        one_level = len({depth for depth, _, _ in self.found}) < 2
+        one_level = len({part.depth for part in parts}) < 2
         return leaves if one_level else leaves[np.argsort(leaves.virt_addr, kind="stable")]
 
     def _root(self) -> _Tables:
@@ -141,13 +151,20 @@ class _Scan:
     def _read(self, depth: int, level: Level, tables: _Tables) -> _Tables:
         """Read some tables of one level, keep their leaves, return the tables below."""
         words = self.memory.gather(tables.phys, level.table_size).ravel()
+        high = self.space.format.address_zero
+        if self._inside(level, tables) and _all(level.leaf, level.leaf_zero | high, words):
+            self.found.append(_every(depth, level, tables, words))
+            return _join([], depth + 1)
         entries = self._entries(level, tables, words)
-        leaf = level.leaf.holds(entries.value)
-        zero = level.leaf_zero | self.space.format.address_zero
-        if leaf.all() and not (zero and (entries.value & zero).any()):
+        if _all(level.leaf, level.leaf_zero | high, entries.value):
             self._keep(depth, entries, tables)
             return _join([], depth + 1)
-        return self._sort_out(depth, level, tables, entries, leaf)
+        return self._sort_out(depth, level, tables, entries)
+
+    def _inside(self, level: Level, tables: _Tables) -> bool:
+        """Return whether all that the tables stand for is in the range."""
+        last = int(tables.virt.max()) + (1 << level.shift + level.bits) - 1
+        return int(tables.virt.min()) >= self.first and last <= self.last
 
     def _entries(self, level: Level, tables: _Tables, words: Words) -> _Entries:
         """Return the entries of interest, with their addresses, those outside the range left out."""
@@ -156,15 +173,15 @@ class _Scan:
         number_of = np.arange(len(tables), dtype=np.uint64)
         virt = (index << level.shift) + (tables.virt - (number_of << span))[row]
         phys = (index << 3) + (tables.phys - (number_of << (3 + level.bits)))[row]
-        entries = _Entries(words[at] if len(at) < len(words) else words, virt, phys, row)
-        if int(tables.virt.min()) >= self.first and int(tables.virt.max()) + (1 << span) - 1 <= self.last:
+        entries = _Entries(words[at], virt, phys, row)
+        if self._inside(level, tables):
             return entries
         return entries.take((virt <= self.last) & (virt + (level.size - 1) >= self.first))
 
-    def _sort_out(self, depth: int, level: Level, tables: _Tables, entries: _Entries, leaf: Mask) -> _Tables:
+    def _sort_out(self, depth: int, level: Level, tables: _Tables, entries: _Entries) -> _Tables:
         """Keep the leaves, note what is reserved, return the tables that the others point at."""
         value, high = entries.value, self.space.format.address_zero
-        table = level.table.holds(value)
+        table, leaf = level.table.holds(value), level.leaf.holds(value)
         wrong = np.where(table, value & (level.table_zero | high), value & (level.leaf_zero | high)).astype(
             bool
         )
@@ -210,7 +227,8 @@ class _Scan:
 
     def _keep(self, depth: int, entries: _Entries, tables: _Tables) -> None:
         if len(entries):
-            self.found.append((depth, entries, tables.rights[entries.row]))
+            upper = tables.rights[entries.row]
+            self.found.append(_Found(depth, entries.value, entries.virt, entries.phys, upper))
 
     def _note_entries(self, what: str, level: Level, entries: _Entries) -> None:
         self._note(what, level, entries.virt, entries.phys, entries.value)
@@ -230,7 +248,25 @@ def _join(parts: list[_Tables], columns: int) -> _Tables:
     return _Tables(*(np.concatenate([getattr(part, name) for part in parts]) for name in TABLE_COLUMNS))
 
 
+def _all(leaf: Match, zero: int, words: Words) -> bool:
+    """Return whether all are leaves without a reserved bit: so it is when their AND and their OR are."""
+    if not len(words):
+        return True
+    both, either = int(np.bitwise_and.reduce(words)), int(np.bitwise_or.reduce(words))
+    return leaf.holds(both) and leaf.holds(either) and not either & zero
+
+
+def _every(depth: int, level: Level, tables: _Tables, words: Words) -> _Found:
+    """Return all entries of the tables, which are leaves."""
+    index = np.arange(1 << level.bits, dtype=np.uint64)
+    virt = (tables.virt[:, None] + (index << level.shift)).ravel()
+    phys = (tables.phys[:, None] + (index << 3)).ravel()
+    return _Found(depth, words, virt, phys, np.repeat(tables.rights, 1 << level.bits))
+
+
 def _concat(parts: list[NDArray[_T]], kind: type[_T]) -> NDArray[_T]:
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts) if parts else np.empty(0, dtype=kind)
 
 
