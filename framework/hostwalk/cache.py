@@ -1,8 +1,7 @@
 """The cache: directories that are made once, completely or not at all, and checked before each use.
 
 Below the root lie ``KIND/KEY/`` (the entries, each with a manifest), ``.locks/`` (a flock per entry: parallel
-runs wait for one maker), and ``.tmp/`` (what is being made; its maker holds a lock, so that what a killed maker
-left is told from a living one's).
+runs wait for one maker), and ``.tmp/`` (what is being made; its maker holds a lock, a killed maker does not).
 """
 
 from __future__ import annotations

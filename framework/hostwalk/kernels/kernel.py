@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +24,17 @@ _SYMBOLS_FORMAT = "symbols-1"
 
 @dataclass(frozen=True)
 class Headers:
-    """What modules are built against: ``build`` is for ``make -C``, ``variables`` for its command line."""
+    """What modules are built against: ``build`` is for ``make -C``, ``variables`` for its command line.
+
+    ``renew`` unpacks those that the cache keeps again, where they turn out to be damaged.
+    """
 
     build: Path
     arch: Arch
     release: str
     variables: Mapping[str, str]
     identity: str
+    renew: Callable[[], object] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

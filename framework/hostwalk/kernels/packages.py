@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostwalk import manifest
@@ -110,7 +110,9 @@ class Packages:
         key = key_of(unpack.HEADERS_RECIPE, *(part.sha256 for part in parts))
         found = self.cache.lookup("headers", key, Check.MARK) or self._unpack_headers(key, parts)
         config = parse_config((entry / "boot" / f"config-{release}").read_text(encoding="utf-8"))
-        return files.make_headers(found / f"usr/src/linux-headers-{release}", self.arch, release, config, key)
+        tree = found / f"usr/src/linux-headers-{release}"
+        made = files.make_headers(tree, self.arch, release, config, key)
+        return replace(made, renew=lambda: self._unpack_headers(key, parts))
 
     def _unpack_headers(self, key: str, parts: tuple[Package, ...]) -> Path:
         paths = [self.archive.fetch(part) for part in parts]
