@@ -78,7 +78,7 @@ class Cache:
         chosen = os.environ.get(VARIABLE)
         if chosen:
             return cls(Path(chosen).absolute()).opened()
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (no exception)
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
         if not Path(base).is_absolute():
             raise CacheError(
                 "there is no home directory for a cache", remedy=f"set {VARIABLE} to a directory"

@@ -51,8 +51,8 @@ def _agent_variables(compiler: Toolchain) -> Mapping[str, str]:
 def build_exerciser(kernel: Kernel, cache: Cache, progress: Progress = SILENT) -> Path:
     """Return the exerciser for a kernel, with its debug information.
 
-    Beside it lies ``stripped.ko``, for the guest. Raises BuildError, MissingToolError, CacheError, ResolveError
-    for a kernel without headers.
+    Beside it lies ``stripped.ko``, for the guest. Raises BuildError, MissingToolError, CacheError,
+    ResolveError for a kernel without headers.
     """
     headers = kernel.needs_headers()
     compiler = toolchain.find(kernel.arch, kernel.config)

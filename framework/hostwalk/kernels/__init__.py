@@ -42,10 +42,10 @@ def resolve(
 ) -> Kernel:
     """Return the kernel that a spec names, fetched and unpacked.
 
-    A spec is ``debian:VERSION[-FLAVOUR]`` (``debian:6.12``, ``debian:6.1-rt``, ``debian:6.12.117-amd64``), where
-    ``cloud`` is the flavour if none is given, or the path of a linux-image ``.deb``, a boot file, a build tree.
-    ``headers`` is a directory to build modules in, ``symbols`` a System.map, where a file alone lacks them.
-    Raises ResolveError, FetchError, CacheError, UsageError.
+    A spec is ``debian:VERSION[-FLAVOUR]`` (``debian:6.12``, ``debian:6.1-rt``, ``debian:6.12.117-amd64``),
+    where ``cloud`` is the flavour if none is given, or the path of a linux-image ``.deb``, a boot file, a
+    build tree. ``headers`` is a directory to build modules in, ``symbols`` a System.map, where a file alone
+    lacks them. Raises ResolveError, FetchError, CacheError, UsageError.
     """
     extras = Extras(headers, symbols)
     packages = Packages(Archive(cache, mirror, progress or SILENT, offline), arch, extras)

@@ -1,8 +1,8 @@
 """Exported symbols, decoded from a boot image: ``__ksymtab`` (include/linux/export.h).
 
 A kernel without CONFIG_KALLSYMS_ALL names only functions in its kallsyms. Variables that modules may use are
-in the export table, init_task among them. An entry is three signed 32-bit numbers: the distances to a value, a
-name (which may be the tail of a longer one) and a namespace.
+in the export table, init_task among them. An entry is three signed 32-bit numbers: the distances to a value,
+a name (which may be the tail of a longer one) and a namespace.
 """
 
 from __future__ import annotations
