@@ -84,7 +84,7 @@ def _fetch(args: argparse.Namespace, archs: Sequence[Arch], cache: Cache, progre
 
 
 def spec_of(image: kernels.DebianImage, *, exact: bool) -> str:
-    """Return a name for a kernel: ``debian:6.12-rt`` for the newest of a kind, ``debian:6.12.117-rt`` for one."""
+    """Return a name: ``debian:6.12-rt`` for the newest of its kind, ``debian:6.12.117-rt`` if exact."""
     version = upstream(image.package.version)
     series = version if exact else ".".join(version.split(".")[:2])
     flavour = image.flavour.removesuffix(f"-{image.package.arch}")
