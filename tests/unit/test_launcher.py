@@ -20,7 +20,7 @@ class Checkout:
         shutil.copy(LAUNCHER, top / "hostwalk")
         (top / "pyproject.toml").write_text("[project]\n")
         self.program("hostwalk", 'echo "$HOSTWALK_COMMAND: $*"; exit 7')
-        self.program("python", f'echo "python $*" >>{self.log}; sleep 0.2')
+        self.program("python", f'echo "python $*" >>"{self.log}"; sleep 0.2')
         self.stamp()
 
     def program(self, name: str, script: str) -> None:
@@ -36,7 +36,8 @@ class Checkout:
         env = {key: value for key, value in os.environ.items() if not key.startswith("HOSTWALK")}
         return subprocess.Popen(
             [str(command or self.top / "hostwalk"), *words],
-            cwd="/", env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd="/", env=env, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
 
