@@ -36,7 +36,7 @@ struct subject {
 	unsigned int number;
 	int fd;
 	bool thread;
-	char *stack_top;
+	char *stack_top;		/* the loop's frame ends here */
 
 	/* A guarded access: touch.c. */
 	volatile bool guarded;

@@ -45,15 +45,16 @@ struct subject *subject_map(unsigned int number, size_t extra)
 	return (struct subject *)at;
 }
 
-/* Make the stack private and writable, down to what an operation may need. */
-__attribute__((noinline)) void subject_settle(struct subject *self)
+/*
+ * Make the stack private and writable, down to what an operation may need: the
+ * same pages from wherever this is called.
+ */
+void subject_settle(struct subject *self)
 {
-	char below[SETTLE_SIZE];
-	char *at;
+	size_t below;
 
-	for (at = below; at < self->stack_top; at += SETTLE_STEP)
-		__atomic_fetch_or(at, 0, __ATOMIC_RELAXED);
-	__atomic_fetch_or(self->stack_top, 0, __ATOMIC_RELAXED);
+	for (below = 0; below < SETTLE_SIZE; below += SETTLE_STEP)
+		__atomic_fetch_or(self->stack_top - below, 0, __ATOMIC_RELAXED);
 }
 
 /* size, or less at the end of file, or -errno. */
