@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.text import Text
 
 from hostwalk import doctor, process
-from hostwalk.cli import output
+from hostwalk.cli import output, signals
 from hostwalk.cli.progress import busy, showing
 from hostwalk.cli.question import asker
 from hostwalk.errors import HostwalkError, UsageError
@@ -43,9 +45,10 @@ def run(args: argparse.Namespace) -> int:
         with showing(output.err()) as progress:
             doctor.ensure(doctor.needed(Arch), ask=asker(), busy=busy(progress))
     began = time.monotonic()
-    status = _tox(top, envs)
-    _close(envs, status, time.monotonic() - began)
-    return 0 if status == 0 else 1
+    passed = _tox(top, envs)
+    signals.check()
+    _close(envs, passed, time.monotonic() - began)
+    return 0 if passed == set(envs) else 1
 
 
 def checkout() -> Path:
@@ -58,24 +61,38 @@ def checkout() -> Path:
     return top
 
 
-def _tox(top: Path, envs: Sequence[str]) -> int:
-    """Run tox; its environments use this interpreter, in which the project is installed editable."""
-    tox = (sys.executable, "-m", "tox", "run", "-c", str(top / "tox.ini"))
-    argv = (*tox, "--skip-pkg-install", "-e", ",".join(envs))
+def _tox(top: Path, envs: Sequence[str]) -> set[str]:
+    """Run tox, return what passed; its environments use this interpreter, in which the project is installed."""
+    with tempfile.TemporaryDirectory(prefix="hostwalk-test-") as directory:
+        results = Path(directory, "results.json")
+        tox = (sys.executable, "-m", "tox", "run", "-c", str(top / "tox.ini"), "--result-json", str(results))
+        _to_the_end((*tox, "--skip-pkg-install", "-e", ",".join(envs)), top)
+        return _passed(results)
+
+
+def _to_the_end(argv: Sequence[str], top: Path) -> None:
     env = {**os.environ, "HOSTWALK_PYTHON": sys.executable}
     running = process.spawn(argv, stdout=None, stderr=None, cwd=top, env=env)
     try:
-        return running.wait(PATIENCE)
+        running.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         raise HostwalkError(f"the tests did not end within {duration(PATIENCE)}") from None
     finally:
         process.kill(running)
 
 
-def _close(envs: Sequence[str], status: int, seconds: float) -> None:
+def _passed(results: Path) -> set[str]:
+    try:
+        envs = json.loads(results.read_text())["testenvs"]
+    except (OSError, ValueError, KeyError) as error:
+        raise HostwalkError("tox ended before it ran a test", remedy="see what it says above") from error
+    return {name for name, env in envs.items() if (env.get("result") or {}).get("success")}
+
+
+def _close(envs: Sequence[str], passed: Collection[str], seconds: float) -> None:
+    failed = [name for name in envs if name not in passed]
+    verdict = Verdict.BROKEN if failed else Verdict.KEPT
+    outcome = f"failed: {', '.join(failed)}" if failed else f"passed: {', '.join(envs)}"
     console = output.out()
-    verdict = Verdict.BROKEN if status else Verdict.KEPT
-    outcome = "failed" if status else "passed"
-    sign = signs(console.encoding)[verdict]
-    line = f"{sign} hostwalk test {outcome}: {', '.join(envs)} in {duration(seconds)}"
+    line = f"{signs(console.encoding)[verdict]} hostwalk test {outcome} in {duration(seconds)}"
     console.print(Text(line, STYLES[verdict]), soft_wrap=True)

@@ -12,6 +12,7 @@ from hostwalk.cli import test as test_verb
 from hostwalk.cli.kernels import spec_of
 from hostwalk.cli.main import main
 from hostwalk.doctor import Finding
+from hostwalk.errors import HostwalkError
 from hostwalk.kernels import DebianImage
 from hostwalk.kernels.apt import Package
 
@@ -121,9 +122,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """Which environments tox was to run."""
     calls: list[tuple[str, ...]] = []
 
-    def tox(_top: Path, envs: tuple[str, ...]) -> int:
+    def tox(_top: Path, envs: tuple[str, ...]) -> set[str]:
         calls.append(envs)
-        return int("fails" in envs)
+        return set(envs) - {"fails"}
 
     monkeypatch.setattr(test_verb, "_tox", tox)
     monkeypatch.setattr(doctor, "ensure", lambda *_args, **_rest: calls.append(("ensure",)))
@@ -144,8 +145,20 @@ def test_test_fast_needs_no_host_tools(ran: list[tuple[str, ...]]) -> None:
 
 
 def test_test_fails(ran: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["test", "fails"]) == 1
+    assert main(["test", "unit", "fails"]) == 1
     assert capsys.readouterr().out.startswith("✘ hostwalk test failed: fails in ")
+
+
+def test_what_passed_is_tox_to_say(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    outcomes = {"unit": {"result": {"success": True}}, "types": {"result": {"success": False}}, ".pkg": {}}
+    results.write_text(json.dumps({"testenvs": outcomes}))
+    assert test_verb._passed(results) == {"unit"}
+
+
+def test_tox_that_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(HostwalkError, match="tox ended before it ran a test"):
+        test_verb._passed(tmp_path / "nothing.json")
 
 
 def test_test_needs_a_checkout(ran: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
