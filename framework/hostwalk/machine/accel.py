@@ -1,7 +1,7 @@
 """Which accelerator a target gets, and why.
 
-A device node proves nothing: KVM is chosen only after a guest has run on it (see probe.py). The answer is kept in
-the user's cache until the host boots again, or QEMU or the processor model changes.
+A device node proves nothing: KVM is chosen only after a guest has run on it (see probe.py). The answer is
+kept in the user's cache until the host boots again, or QEMU or the processor model changes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Accel:
 def choose(target: Target, cache: Cache | None = None) -> Accel:
     """Return the accelerator for a target.
 
-    Raises LaunchError when the target insists on KVM and the host cannot run it, MissingToolError without QEMU.
+    Raises LaunchError when the target insists on KVM and the host cannot run it, MissingToolError without
+    QEMU.
     """
     if target.accel == "tcg":
         return Accel("tcg", "asked for")

@@ -1,4 +1,4 @@
-"""The serial console: pexpect on a socket, with everything that was printed kept and searched for kernel reports."""
+"""The serial console: pexpect on a socket; what was printed is kept and searched for the kernel's reports."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ else:
 KEPT_BYTES = 1 << 20
 READ_SIZE = 1 << 16
 TAIL_LINES = 30
+LONG_LINE = 200
 SETTLE_SECONDS = 3.0
 QUIET_SECONDS = 0.3
 
@@ -57,7 +58,7 @@ class _Line(_Spawn):
 
 
 class Console:
-    """What the guest's kernel prints. Nothing is lost up to the last MiB, whoever reads. Not for several threads."""
+    """What the guest prints: the last MiB is kept, whoever reads. For one thread at a time."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._line = _Line(sock)
@@ -66,7 +67,7 @@ class Console:
         self._reports: tuple[Report, ...] = ()
 
     def fileno(self) -> int:
-        """The descriptor that becomes readable when the guest has printed something."""
+        """Return the descriptor that becomes readable when the guest has printed something."""
         return self._line.child_fd
 
     @property
@@ -76,9 +77,10 @@ class Console:
         return _plain(self._line.history)
 
     def tail(self, lines: int = TAIL_LINES) -> str:
-        """The last lines."""
+        """Return the last lines."""
         self.drain()
-        return "\n".join(_plain(self._line.history[-400 * lines :]).splitlines()[-lines:])
+        recent = _plain(self._line.history[-LONG_LINE * lines :]).splitlines()
+        return "\n".join(recent[-lines:] if len(recent) > lines else self.text.splitlines()[-lines:])
 
     @property
     def silent(self) -> bool:
@@ -87,7 +89,7 @@ class Console:
         return self._line.total == 0
 
     def drain(self, deadline: Deadline | None = None) -> bool:
-        """Take in what has arrived; wait for something until ``deadline`` if given. Return whether there was anything."""
+        """Take in what has arrived, waiting until ``deadline`` if given; say whether there was anything."""
         before = self._line.total
         seconds = deadline.remaining if deadline else 0.0
         while not self._line.flag_eof:
@@ -131,7 +133,7 @@ class Console:
         return self._reports
 
     def check(self) -> None:
-        """Raise GuestCrashError, with the report, when the kernel has reported something that it does not survive."""
+        """Raise GuestCrashError, with the report, when the kernel has reported something fatal."""
         if any(report.fatal for report in self.reports):
             self._settle(Deadline.after(SETTLE_SECONDS))
             raise crash([report for report in self.reports if report.fatal], self.tail())
@@ -143,7 +145,7 @@ class Console:
 
 
 def crash(fatal: Sequence[Report], tail: str) -> GuestCrashError:
-    """The error of one or more fatal reports; the first names it."""
+    """Return the error of one or more fatal reports; the first names it."""
     text = "\n\n".join(report.text for report in fatal)
     return GuestCrashError(
         f"the guest's kernel reported: {fatal[0].title}", evidence=Evidence(console=tail, report=text)

@@ -1,9 +1,9 @@
 """A client of QEMU's gdbstub that reads registers, which is all that hostwalk needs of it.
 
-The protocol is GDB's (Remote Serial Protocol). Two things matter to the guest. Whatever arrives while the guest runs
-stops it, so it must be held still before anything is sent. And a detach lets it run, so the client stays attached:
-a guest that was stopped when its registers were read stays stopped. An attached gdbstub reports each stop; these
-packets are thrown away, see ``drain``.
+The protocol is GDB's (Remote Serial Protocol). Two things matter to the guest. Whatever arrives while the
+guest runs stops it, so it must be held still before anything is sent. And a detach lets it run, so the client
+stays attached: a guest that was stopped when its registers were read stays stopped. An attached gdbstub
+reports each stop; these packets are thrown away, see ``drain``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
-import xml.etree.ElementTree as ET  # noqa: S405 (the text comes from our own QEMU)
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
 
 from hostwalk.deadline import Deadline
@@ -57,8 +57,8 @@ def split_packet(data: bytes) -> tuple[bytes | None, bytes]:
 def register_numbers(document: str, fetch: Callable[[str], str]) -> dict[str, int]:
     """Return the number of each register, by lower-case name, of a target description.
 
-    ``fetch`` returns a document that is included. Numbers that are not given follow on, across documents. Of two
-    registers of a name, the first counts.
+    ``fetch`` returns a document that is included. Numbers that are not given follow on, across documents. Of
+    two registers of a name, the first counts.
     """
     numbers: dict[str, int] = {}
     following = 0
@@ -158,7 +158,9 @@ class GdbStub:
                 elif not payload.startswith(_STOP_REPLIES):
                     return payload
         except TimeoutError:
-            raise GuestHungError(f"QEMU's gdbstub did not answer {request!r} in {deadline.seconds:.3g} s") from None
+            raise GuestHungError(
+                f"QEMU's gdbstub did not answer {request!r} in {deadline.seconds:.3g} s"
+            ) from None
         except OSError as error:
             raise MachineDiedError(f"QEMU's gdbstub has gone: {error}") from error
 

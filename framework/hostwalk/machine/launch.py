@@ -1,8 +1,8 @@
 """Starts machines and ends them.
 
-QEMU gets everything by inherited descriptors: one end of a socket pair for QMP, the console, the agent's port and
-gdb, a memory file for the RAM and one for its standard error. Nothing has a name in a file system, so nothing is left
-when hostwalk is killed; QEMU itself dies with hostwalk (see process.spawn).
+QEMU gets everything by inherited descriptors: one end of a socket pair for QMP, the console, the agent's port
+and gdb, a memory file for the RAM and one for its standard error. Nothing has a name in a file system, so
+nothing is left when hostwalk is killed; QEMU itself dies with hostwalk (see process.spawn).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from hostwalk import process
 from hostwalk.deadline import Deadline
 from hostwalk.errors import Evidence, HostwalkError, LaunchError, MachineDiedError
 from hostwalk.machine import command
-from hostwalk.machine.accel import Accel, choose
-from hostwalk.machine.machine import BootableImage, BootableKernel, Ends, Machine, Wake
-from hostwalk.machine.qemu import Qemu, find_qemu
+from hostwalk.machine.accel import choose
+from hostwalk.machine.boot import boot_file
+from hostwalk.machine.machine import BootableImage, BootableKernel, Ends, Machine, Plan
+from hostwalk.machine.qemu import find_qemu
 from hostwalk.target import Target
 
 QUIT_SECONDS = 1.0
@@ -37,34 +38,31 @@ def launch(
 ) -> Iterator[Machine]:
     """Start a machine that boots ``kernel`` with ``image``; QEMU ends with the ``with`` block.
 
-    ``extra`` are further words for QEMU, ``cmdline_extra`` for the kernel. The machine is handed out as soon as QEMU
-    answers; the guest then boots. Raises MissingToolError, LaunchError.
+    ``extra`` are further words for QEMU, ``cmdline_extra`` for the kernel. The machine is handed out as soon
+    as QEMU answers; the guest then boots. Raises MissingToolError, LaunchError.
     """
     if kernel.arch is not target.arch:
         raise LaunchError(f"{kernel.boot} is a kernel for {kernel.arch}, the target is {target.arch}")
-    accel = choose(target)
-    payload = command.Payload(kernel.boot, image.initramfs, command.kernel_cmdline(target, cmdline_extra))
+    plan = Plan(target, kernel, image, choose(target, kernel.cache))
     with ExitStack() as stack:
         ends, wiring = _wire(stack, target)
-        words = _words(target, find_qemu(target.arch), accel, payload, wiring, extra)
+        words = _words(plan, wiring, cmdline_extra) + tuple(extra)
         qemu = _spawn(stack, words, wiring, ends.stderr)
-        wake = Wake()
-        machine = Machine(target, kernel, image, accel, qemu, process.quote(words), ends, wake)
+        machine = Machine(plan, qemu, process.quote(words), ends)
         stack.callback(machine.close)
         _greet(machine, ends.qmp, deadline)
         stack.callback(_end, machine, qemu)
         yield machine
 
 
-def _words(
-    target: Target,
-    qemu: Qemu,
-    accel: Accel,
-    payload: command.Payload,
-    wiring: command.Wiring,
-    extra: Sequence[str],
-) -> tuple[str, ...]:
-    return command.qemu_args(target, str(qemu.path), qemu.machine, accel.name, payload, wiring, tuple(extra))
+def _words(plan: Plan, wiring: command.Wiring, cmdline_extra: str) -> tuple[str, ...]:
+    target, kernel = plan.target, plan.kernel
+    payload = command.Payload(
+        boot_file(target, kernel.boot, kernel.identity, kernel.cache),
+        plan.image.initramfs,
+        command.kernel_cmdline(target, cmdline_extra),
+    )
+    return command.qemu_args(target, find_qemu(target.arch), plan.accel.name, payload, wiring)
 
 
 def _wire(stack: ExitStack, target: Target) -> tuple[Ends, command.Wiring]:

@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
 from hostwalk.errors import (
     BootError,
@@ -38,15 +39,26 @@ REAP_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 
 
+class NamedAddresses(Protocol):
+    """A kernel's symbols, as far as a machine needs them."""
+
+    def nearest(self, address: int) -> tuple[str, int]:
+        """Return the symbol at or below an address and the distance to it."""
+
+
 class BootableKernel(Protocol):
-    """What a machine needs of a kernel."""
+    """What a machine needs of a kernel; ``identity`` tells boot files apart."""
 
     @property
     def arch(self) -> Arch: ...  # noqa: D102
     @property
     def boot(self) -> Path: ...  # noqa: D102
     @property
-    def config(self) -> Mapping[str, str]: ...  # noqa: D102
+    def identity(self) -> str: ...  # noqa: D102
+    @property
+    def cache(self) -> Cache: ...  # noqa: D102
+    @property
+    def symbols(self) -> NamedAddresses: ...  # noqa: D102
 
 
 class BootableImage(Protocol):
@@ -68,15 +80,25 @@ class Ends:
     stderr: int
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a machine is made of."""
+
+    target: Target
+    kernel: BootableKernel
+    image: BootableImage
+    accel: Accel
+
+
 class Wake:
-    """A descriptor that becomes readable when something happened to the machine; any thread may ``set`` it."""
+    """A descriptor that becomes readable when something happened; any thread may ``set`` it."""
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._lock = threading.Lock()
 
     def fileno(self) -> int:
-        """The descriptor, or -1 after close."""
+        """Return the descriptor, -1 after close."""
         return self._fd
 
     def set(self) -> None:
@@ -100,38 +122,29 @@ class Wake:
 
 
 class Machine:
-    """A running machine; made by ``launch``.
+    """A running machine; made by ``launch``, used by one thread at a time.
 
-    A machine is used by one thread at a time. ``phase`` is Phase.BOOT until the guest's client sets it to
-    Phase.OPERATION; errors carry it. ``broken`` is the first failure; ``check`` refuses a broken machine, what serves
-    to look into it (``qmp``, ``console``, ``registers``, the RAM) goes on working as far as QEMU lives.
+    ``phase`` is Phase.BOOT until whoever boots it sets it to Phase.OPERATION; errors carry it. ``broken`` is
+    the first failure: ``check`` refuses a broken machine, while what serves to look into it (``qmp``,
+    ``console``, ``registers``, the RAM) goes on working as far as QEMU lives. ``ram_fd`` is the RAM's memory
+    file, of ``ram_size`` bytes; ``port`` the agent's stream socket.
     """
 
-    def __init__(
-        self,
-        target: Target,
-        kernel: BootableKernel,
-        image: BootableImage,
-        accel: Accel,
-        process: subprocess.Popen[bytes],
-        command_line: str,
-        ends: Ends,
-        wake: Wake,
-    ) -> None:
-        self.target = target
-        self.kernel = kernel
-        self.image = image
-        self.accel = accel
+    def __init__(self, plan: Plan, process: subprocess.Popen[bytes], command_line: str, ends: Ends) -> None:
+        self.target = plan.target
+        self.kernel = plan.kernel
+        self.image = plan.image
+        self.accel = plan.accel
         self.command_line = command_line
         self.phase = Phase.BOOT
         self.broken: HostwalkError | None = None
         self.console = Console(ends.console)
         self.port = ends.port
         self.ram_fd = ends.ram
-        self.ram_size = target.memory << 20
+        self.ram_size = plan.target.memory << 20
         self._process = process
         self._stderr_fd = ends.stderr
-        self._wake = wake
+        self._wake = Wake()
         self._running = True
         self._depth = 0
         self._pidfd = os.pidfd_open(process.pid)
@@ -193,11 +206,14 @@ class Machine:
         self.watch()
 
     def watch(self) -> None:
-        """As ``check``, for a caller that is waiting: takes in the console, looks for a crash, and for QEMU's end."""
+        """Look whether the guest has crashed or QEMU has ended, for a caller that waits; about 20 us.
+
+        Raises what ``check`` raises.
+        """
         try:
             if self._process.poll() is not None:
                 self.console.check()
-                raise MachineDiedError(f"QEMU {self.ending()}")
+                raise MachineDiedError("QEMU ended while it was needed")
             self.console.check()
             if self.qmp.shutdown is not None:
                 self._check_shutdown(self.qmp.shutdown)
@@ -215,8 +231,8 @@ class Machine:
     def wait_readable(self, fd: int, deadline: Deadline, what: str) -> None:
         """Wait until a descriptor (the agent's port) is readable, watching the machine meanwhile.
 
-        Raises what ``watch`` raises, at once when it happens; at the deadline GuestHungError, which says that ``what``
-        did not come.
+        Raises what ``watch`` raises, at once when it happens; at the deadline GuestHungError, which says that
+        ``what`` did not come.
         """
         poll = select.poll()
         for each in (fd, self._pidfd, self._wake.fileno()):
@@ -235,23 +251,19 @@ class Machine:
                 raise self.hung(f"{what} did not come within {deadline.seconds:.3g} s")
 
     def hung(self, message: str) -> GuestHungError:
-        """Return (not raise) the error of a guest that does not answer, with what can be seen from outside."""
-        silent = "; the guest printed nothing" if self.console.silent else ""
-        error = GuestHungError(f"{message}{silent}; {self._look()}")
+        """Return (not raise) the error of a guest that does not answer, with how it looks from outside."""
+        error = GuestHungError(message)
         self.explain(error)
         return error
 
-    def _look(self) -> str:
-        deadline = Deadline.after(LOOK_SECONDS)
-        try:
-            status = self.qmp.execute("query-status", deadline=deadline)["status"]
-            where = ", ".join(f"{self.registers(cpu).pc:#x}" for cpu in range(self.target.cpus))
-        except HostwalkError as error:
-            return f"QEMU does not answer either ({error.message})"
-        return f"its state is {status}, its program counter {where}"
-
     def explain(self, error: HostwalkError) -> HostwalkError:
-        """Add to an error what is known of the machine, and return it; a MachineError makes the machine broken."""
+        """Add to an error what is known of the machine, and return it; a MachineError breaks the machine."""
+        first = isinstance(error, MachineError) and self.broken is None
+        if first:
+            self.broken = error
+            error.phase = self.phase if error.phase is Phase.OPERATION else error.phase
+        if first and isinstance(error, GuestHungError | BootError | MachineDiedError):
+            error.message += f"; {self._look()}"
         known = self.evidence
         error.evidence = replace(
             error.evidence,
@@ -259,10 +271,30 @@ class Machine:
             console=error.evidence.console or known.console,
             stderr=error.evidence.stderr or known.stderr,
         )
-        if isinstance(error, MachineError):
-            error.phase = self.phase if error.phase is Phase.OPERATION else error.phase
-            self.broken = self.broken or error
         return error
+
+    def _look(self) -> str:
+        """Say in a few words how the machine looks from outside; waits a moment at most."""
+        if isinstance(self.broken, MachineDiedError) or self._process.poll() is not None:
+            return f"QEMU {self.ending()}"
+        deadline = Deadline.after(LOOK_SECONDS)
+        try:
+            status = self.qmp.execute("query-status", deadline=deadline)["status"]
+            where = ", ".join(self._place(cpu) for cpu in range(self.target.cpus))
+        except HostwalkError as error:
+            return f"QEMU itself does not answer ({error.message})"
+        silent = "the guest printed nothing; " if self.console.silent else ""
+        return f"{silent}the machine is {status}, at {where}"
+
+    def _place(self, cpu: int) -> str:
+        address = self.registers(cpu).pc
+        if address >> 63 == 0 or self.target.kaslr:
+            return f"{address:#x}"
+        try:
+            name, offset = self.kernel.symbols.nearest(address)
+        except HostwalkError:
+            return f"{address:#x}"
+        return f"{name}+{offset:#x}"
 
     def ending(self) -> str:
         """Say how QEMU ended; waits a moment for an end that is under way."""

@@ -1,8 +1,8 @@
 """A guest of some 150 bytes that proves an accelerator, or does not.
 
-It takes the processor to where a kernel works (x86-64: long mode, on page tables of its own), writes a letter to
-memory, reads it back 33 million times, and prints it. So a device that only pretends, one that stops at the first
-trap, and one that emulates every instruction more slowly than TCG translates it, all fail.
+It takes the processor to where a kernel works (x86-64: long mode, on page tables of its own), writes a letter
+to memory, reads it back 33 million times, and prints it. So a device that only pretends, one that stops at
+the first trap, and one that emulates every instruction more slowly than TCG translates it, all fail.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def guest(arch: Arch) -> bytes:
 
 
 def probe_args(arch: Arch, qemu: Qemu, accel: str, cpu: str, image: str) -> tuple[str, ...]:
-    """Return the command line that runs the guest, which is in the file ``image``; it prints on standard output."""
+    """Return the command line that runs the guest in the file ``image``; it prints on standard output."""
     load = ("-bios", image, "-device", "isa-debug-exit") if arch is Arch.X86_64 else ("-kernel", image)
     return (
         str(qemu.path), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",

@@ -20,7 +20,7 @@ ASK_SECONDS = 20
 
 @dataclass(frozen=True)
 class Qemu:
-    """An installed QEMU. ``machine`` is the board's name with a fixed version, where this QEMU still has it."""
+    """An installed QEMU; ``machine`` is the board, of a fixed version where this QEMU still has it."""
 
     path: Path
     version: str
@@ -35,7 +35,7 @@ class Qemu:
 
 @functools.cache
 def find_qemu(arch: Arch) -> Qemu:
-    """Return the host's QEMU for an architecture; raise MissingToolError, or LaunchError when it is too old."""
+    """Return the host's QEMU for an architecture; raise MissingToolError, LaunchError if it is too old."""
     path = Path(process.find_tool(arch.qemu, PACKAGES[arch])).resolve()
     version = parse_version(_ask(path, "--version"))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:

@@ -1,7 +1,7 @@
 """QMP, QEMU's control protocol: qemu.qmp's asyncio client behind synchronous calls.
 
-One event loop, on a thread of its own, serves every machine of the process. A command and its answer take about
-half a millisecond.
+One event loop, on a thread of its own, serves every machine of the process. A command and its answer take
+half a millisecond on an idle host.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class _Listener(EventListener):
 class Qmp:
     """A QMP session; any thread may call its methods.
 
-    ``events`` holds the last events, oldest first; ``shutdown`` is the SHUTDOWN event once the guest has ended.
-    ``explain`` adds to an error what is known of the machine.
+    ``events`` holds the last events, oldest first; ``shutdown`` is the SHUTDOWN event once the guest has
+    ended; ``explain`` adds to an error what is known of the machine.
     """
 
     def __init__(self, client: QMPClient, on_event: Callable[[Event], None]) -> None:
@@ -103,7 +103,8 @@ class Qmp:
     ) -> Qmp:
         """Negotiate over a connected socket, which the session owns from now on.
 
-        ``on_event`` is called on the loop's thread and must not wait. Raises MachineDiedError, GuestHungError.
+        ``on_event`` is called on the loop's thread and must not wait. Raises MachineDiedError,
+        GuestHungError.
         """
         return _wait(cls._connect(sock, on_event), deadline, "the QMP greeting")
 
@@ -132,8 +133,8 @@ class Qmp:
     ) -> Any:
         """Execute a command and return what it returns.
 
-        Raises QmpCommandError when QEMU refuses it, MachineDiedError when QEMU has gone, GuestHungError when it does
-        not answer before the deadline (10 s unless given).
+        Raises QmpCommandError when QEMU refuses it, MachineDiedError when QEMU has gone, GuestHungError when
+        it does not answer before the deadline (10 s unless given).
         """
         given = dict(arguments or {})
         try:

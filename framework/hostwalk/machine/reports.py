@@ -1,4 +1,4 @@
-"""Recognises what a Linux kernel reports on its console: a panic, an oops, a BUG, a warning, KASAN and the like.
+"""Recognises what a Linux kernel reports on its console: panic, oops, BUG, warning, KASAN and the like.
 
 Pure functions over text. The words are the kernel's own: kernel/panic.c, lib/bug.c, arch/*/kernel/traps.c,
 arch/*/mm/fault.c, mm/kasan/report.c, mm/memory.c, mm/page_alloc.c, kernel/watchdog.c, kernel/hung_task.c,
@@ -14,11 +14,13 @@ from dataclasses import dataclass
 LONGEST_REPORT = 250
 _END_TRACE = r"---\[ end trace"
 _BANNER = r"^[=-]{20,}$|^\*{20,}$"
+_PANIC_END = r"---\[ end Kernel panic|^Memory Limit:|^Rebooting in"
 _CUT = "------------[ cut here ]------------"
 _STAMP = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
 _TRACE_LINE = re.compile(
     r"^\s*(?:\? )?\S+\+0x[0-9a-f]+/0x|^\s*</?(TASK|IRQ|NMI|SOFTIRQ|#DF|ENTRY_TRAMPOLINE)>"
-    r"|^ *(RIP|RSP|R[A-Z]{2}|R\d\d?|Code|CS|CR\d|DR\d|FS|ORIG_RAX|Modules linked in|Call [Tt]race|pstate|pc|lr|sp|x\d+) ?:"
+    r"|^ *(RIP|RSP|R[A-Z]{2}|R\d\d?|Code|CS|CR\d|DR\d|FS|Modules linked in|Call [Tt]race) ?:"
+    r"|^ *(pstate|pc|lr|sp|x\d+) ?:"
 )
 _CALL_TRACE = re.compile(r"^\s*Call [Tt]race:")
 
@@ -27,8 +29,8 @@ _CALL_TRACE = re.compile(r"^\s*Call [Tt]race:")
 class Report:
     """One report of the kernel.
 
-    ``kind`` is a name of KINDS, ``title`` its telling line, ``text`` all its lines. ``fatal``: after it nothing that
-    the kernel says or does is evidence. ``complete``: its end was seen.
+    ``kind`` is a name of KINDS, ``title`` its telling line, ``text`` all its lines. ``fatal``: after it
+    nothing that the kernel says or does is evidence. ``complete``: its end was seen.
     """
 
     kind: str
@@ -49,7 +51,7 @@ class Kind:
 
 
 KINDS = (
-    Kind("panic", r"Kernel panic - not syncing", True, r"---\[ end Kernel panic|^Memory Limit:|^Rebooting in"),
+    Kind("panic", r"Kernel panic - not syncing", True, _PANIC_END),
     Kind("kasan", r"BUG: KASAN: ", True, _BANNER),
     Kind("kmsan", r"BUG: KMSAN: ", True, _BANNER),
     Kind("kcsan", r"BUG: KCSAN: ", False, _BANNER),
@@ -64,8 +66,8 @@ KINDS = (
     Kind("oops", r"(?:BUG: (?:kernel NULL pointer|unable to handle)|Unable to handle kernel |Oops: "
          r"|Internal error: |(?:traps: )?general protection fault(?!.* ip:)|double fault: "
          r"|stack segment: |invalid opcode: |int3: )", True, _END_TRACE),
-    Kind("lockdep", r"WARNING: (?:possible |inconsistent |suspicious RCU|bad unlock|held lock|lock held|.*still held)"
-         r"|INFO: (?:possible|trying to register non-static)|=\[ BUG: ", False),
+    Kind("lockdep", r"WARNING: (?:possible |inconsistent |suspicious RCU|bad unlock|held lock|lock held)"
+         r"|WARNING: .*still held|INFO: (?:possible|trying to register non-static)|=\[ BUG: ", False),
     Kind("bug", r"BUG: ", True),
     Kind("warning", r"WARNING: (?:CPU: \d+ PID: \d+ at |\S+:\d+ at |at )", False, _END_TRACE),
 )  # fmt: skip
