@@ -25,6 +25,7 @@ from hostwalk.target import Arch
 
 FAST = ("lint", "types", "unit")
 ALL = (*FAST, "system", "contract")
+MORE = ("benchmarks",)
 PATIENCE = 5400.0
 
 
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the environments in order; return 0 when all pass, else 1."""
     top = checkout()
     envs = tuple(args.envs) or (FAST if args.fast else ALL)
+    if unknown := set(envs) - {*ALL, *MORE}:
+        raise UsageError(f"no test environment {min(unknown)!r}", remedy=f"use {', '.join((*ALL, *MORE))}")
     if set(envs) - set(FAST):
         with showing(output.err()) as progress:
             doctor.ensure(doctor.needed(Arch), ask=asker(), busy=busy(progress))
@@ -62,7 +65,7 @@ def checkout() -> Path:
 
 
 def _tox(top: Path, envs: Sequence[str]) -> set[str]:
-    """Run tox, return what passed; its environments use this interpreter, in which the project is installed."""
+    """Run tox, return what passed; its environments use this interpreter and what is installed for it."""
     with tempfile.TemporaryDirectory(prefix="hostwalk-test-") as directory:
         results = Path(directory, "results.json")
         tox = (sys.executable, "-m", "tox", "run", "-c", str(top / "tox.ini"), "--result-json", str(results))

@@ -124,7 +124,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
     def tox(_top: Path, envs: tuple[str, ...]) -> set[str]:
         calls.append(envs)
-        return set(envs) - {"fails"}
+        return set(envs) - {"benchmarks"}
 
     monkeypatch.setattr(test_verb, "_tox", tox)
     monkeypatch.setattr(doctor, "ensure", lambda *_args, **_rest: calls.append(("ensure",)))
@@ -145,8 +145,8 @@ def test_test_fast_needs_no_host_tools(ran: list[tuple[str, ...]]) -> None:
 
 
 def test_test_fails(ran: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["test", "unit", "fails"]) == 1
-    assert capsys.readouterr().out.startswith("✘ hostwalk test failed: fails in ")
+    assert main(["test", "unit", "benchmarks"]) == 1
+    assert capsys.readouterr().out.startswith("✘ hostwalk test failed: benchmarks in ")
 
 
 def test_what_passed_is_tox_to_say(tmp_path: Path) -> None:
@@ -159,6 +159,11 @@ def test_what_passed_is_tox_to_say(tmp_path: Path) -> None:
 def test_tox_that_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(HostwalkError, match="tox ended before it ran a test"):
         test_verb._passed(tmp_path / "nothing.json")
+
+
+def test_test_of_an_environment_that_is_not_there(ran: list[tuple[str, ...]]) -> None:
+    assert main(["test", "nosuch"]) == 2
+    assert ran == []
 
 
 def test_test_needs_a_checkout(ran: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
