@@ -153,6 +153,13 @@ class Pages(Frames):
         return self._leaf("prot_none", lambda leaf: leaf.prot_none)
 
 
+@dataclass(frozen=True)
+class Contents(Pages):
+    """The pages of an area with their bytes."""
+
+    data: bytes = b""
+
+
 @dataclass(frozen=True, eq=False)
 class VmaReading(Reading):
     """One mapping; two readings are equal when range, flags and file are."""

@@ -14,7 +14,7 @@ from hostwalk.linux import Mm
 from hostwalk.memory import covers
 from hostwalk.moment import Moment
 from hostwalk.paging import walk
-from hostwalk.readings import NO_PFN, Frames, MmReading, Pages, Reading, Record, VmaReading
+from hostwalk.readings import NO_PFN, Contents, Frames, MmReading, Pages, Reading, Record, VmaReading
 
 if TYPE_CHECKING:
     from hostwalk.cells import Cell
@@ -93,9 +93,13 @@ class Witness:
 
     def contents(self, area: Area) -> bytes:
         """Return the bytes of an area's pages, from physical memory; a page that is not there gives zeros."""
-        with self.moment() as moment:
-            pages = _pages(moment, moment.mm(area.subject.pid), area, "contents")
-            return b"".join(_bytes_of(moment, record, area.page_size) for record in pages.records)
+
+        def read(moment: Moment) -> Contents:
+            pages = _pages(moment, moment.mm(area.subject.pid), area, f"contents of {area}")
+            data = b"".join(_bytes_of(moment, record, area.page_size) for record in pages.records)
+            return Contents(pages.kind, pages.title, pages.records, data=data)
+
+        return self._see(read).data
 
     def _see(self, read: Callable[[Moment], Seen]) -> Seen:
         self.cell.settle()
@@ -115,9 +119,12 @@ class Witness:
         return lines
 
     def require(self, claim: Claim) -> None:
-        """Skip the running test where the claim says nothing about this kernel."""
-        if not claim.kernels.include(self.layout["LINUX_VERSION_CODE"]):
+        """Skip the running test where the claim says nothing about this kernel, or its sabotage would not."""
+        code = self.layout["LINUX_VERSION_CODE"]
+        if not claim.kernels.include(code):
             pytest.skip(f"the sentence is about kernels {claim.kernels}")
+        if self.saboteur is not None and claim.departs is not None and claim.departs.kernels.include(code):
+            pytest.skip(f"the kernel departs from the claim, sabotaged or not: {claim.departs}")
 
     def check_console(self, claim: Claim) -> None:
         """Raise GuestCrashError for a crash, ClaimBrokenError for a warning that the claim did not provoke."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from hostwalk.claim import claim, departure
-from hostwalk.guest import Subject
+from hostwalk.guest import Area, Subject
 from hostwalk.sabotage import entry_bit, entry_pfn, refcount
 from hostwalk.witness import Witness
 
 PAGE = "get_user_pages_fast(9)"
-POPULATED_ONE = "one populated page between inaccessible neighbours"
 
 
 @claim(
@@ -49,7 +48,7 @@ def test_fast_leaves_entries_alone(subject: Subject, witness: Witness) -> None:
     ),
 )  # fmt: skip
 def test_no_pages_asked_for(subject: Subject, witness: Witness) -> None:
-    area = one_populated_page(subject)
+    area = lone_page(subject).touch()
     before = witness.pages(area)
     with subject.get_user_pages_fast(area, nr_pages=0) as pins:
         after = witness.pages(area)
@@ -62,7 +61,7 @@ def test_no_pages_asked_for(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("present", set=True),
 )  # fmt: skip
 def test_no_pages_asked_for_of_an_empty_mapping(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=1, prot="rw")
+    area = lone_page(subject)
     with subject.get_user_pages_fast(area, nr_pages=0) as pins:
         assert (pins.returned, pins.filled) == (0, 0)
         assert witness.pages(area).present == 0
@@ -82,8 +81,8 @@ def test_fast_write_breaks_copy_on_write(subject: Subject, witness: Witness) -> 
         assert held.exclusive == 1
 
 
-def one_populated_page(subject: Subject):  # type: ignore[no-untyped-def]
-    """Return a touched page between PROT_NONE neighbours, so that a walk that runs on stops there."""
+def lone_page(subject: Subject) -> Area:
+    """Return a page between PROT_NONE neighbours, so that a walk that runs on stops there."""
     around = subject.mmap(pages=3, prot="none")
     subject.mprotect(around[1:2], "rw")
-    return around[1:2].touch()
+    return around[1:2]

@@ -104,7 +104,7 @@ def test_munmap_leaves_no_entry(subject: Subject, witness: Witness) -> None:
         subject.load(area.address(1))
 
 
-@claim("munmap.free.1", "munmap(2)", "The pages of a private mapping are given back.", sabotage=refcount(+1, at=1))
+@claim("munmap.free.1", "munmap(2)", "The pages of a private mapping are given back.", sabotage=refcount(+1, at=2))
 def test_munmap_frees_private_pages(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     rss, pfns = witness.mm(subject).rss_anon, witness.pages(area).pfns

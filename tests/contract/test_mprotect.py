@@ -110,7 +110,7 @@ def test_write_to_a_read_only_file_is_eacces(subject: Subject, witness: Witness)
 @claim(
     "mprotect.private.1", PAGE,
     "A private page becomes writable at once only if it is this process's own: the zero page and file pages do not.",
-    sabotage=entry_bit("writable", set=True, at=2),
+    sabotage=entry_bit("writable", set=True, at=4),
 )  # fmt: skip
 def test_only_exclusive_pages_become_writable(subject: Subject, witness: Witness) -> None:
     zero = subject.mmap(pages=1, prot="r").load()

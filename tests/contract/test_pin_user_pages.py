@@ -69,7 +69,7 @@ def test_the_mm_is_marked(subject: Subject, witness: Witness) -> None:
 
 @claim(
     "pin.fork.1", RST, "A pinned anonymous page stays with the parent: fork copies it for the child at once.",
-    sabotage=entry_pfn(+1, at=2),
+    sabotage=entry_pfn(+1),
 )  # fmt: skip
 def test_fork_copies_a_pinned_page(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()

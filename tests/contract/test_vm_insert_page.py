@@ -110,7 +110,7 @@ def test_an_anonymous_page_is_einval(subject: Subject, witness: Witness) -> None
 
 @claim(
     "insert.compound.1", PAGE, "A compound page must be allocated with __GFP_COMP: any part of it may be inserted.",
-    sabotage=refcount(-1, at=2),
+    sabotage=refcount(-1, at=3),
 )  # fmt: skip
 def test_parts_of_a_compound_page_may_be_inserted(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("compound", order=2)
