@@ -9,10 +9,10 @@
 #ifndef HOSTWALK_AGENT_H
 #define HOSTWALK_AGENT_H
 
+#include <linux/types.h>
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "hostwalk_uapi.h"
 
@@ -78,7 +78,7 @@ static inline unsigned char *buffer_data(const struct buffer *buffer)
 
 /* port.c: frames to and from the host. */
 void port_open(int epoll, int fd, bool exit_at_end);
-void port_event(uint32_t events);
+void port_event(__u32 events);
 void port_send(const struct hostwalk_frame *frame, const void *payload);
 
 /* broker.c: the loop of PID 1. */
@@ -108,7 +108,7 @@ void client_spawn(const struct hostwalk_frame *request);
 void client_request(struct client *client, const struct hostwalk_frame *frame,
 		    const unsigned char *payload);
 void client_reap(struct client *client, const struct hostwalk_frame *request);
-void client_event(struct client *client, uint32_t events);
+void client_event(struct client *client, __u32 events);
 void clients_died(void);
 struct client *client_find(unsigned int number);
 void clients_forget_requests(void);

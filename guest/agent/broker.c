@@ -12,7 +12,7 @@
 
 static bool is_init;
 
-static void answer(const struct hostwalk_frame *request, uint32_t status)
+static void answer(const struct hostwalk_frame *request, __u32 status)
 {
 	struct hostwalk_frame reply = *request;
 

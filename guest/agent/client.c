@@ -92,7 +92,7 @@ static void client_remove(struct client *client)
 }
 
 static void client_answer(const struct client *client,
-			  const struct hostwalk_frame *request, uint32_t status)
+			  const struct hostwalk_frame *request, __u32 status)
 {
 	struct hostwalk_frame reply = *request;
 
@@ -373,7 +373,7 @@ static void client_ended(struct client *client)
 		process_died(client->process, pid < 0 ? 0 : status);
 }
 
-void client_event(struct client *client, uint32_t events)
+void client_event(struct client *client, __u32 events)
 {
 	if (events & EPOLLOUT) {
 		client_flush(client);

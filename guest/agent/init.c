@@ -113,8 +113,8 @@ static void exerciser_parameters(char *parameters, size_t room)
 	if (fd < 0 || read(fd, line, sizeof(line) - 1) < 0)
 		return;
 	close(fd);
-	for (word = strtok_r(line, " \n", &save); word;
-	     word = strtok_r(NULL, " \n", &save)) {
+	for (word = strtok_r(line, "\n ", &save); word;
+	     word = strtok_r(NULL, "\n ", &save)) {
 		size_t used = strlen(parameters);
 
 		if (!strncmp(word, prefix, strlen(prefix)))

@@ -18,12 +18,12 @@ static struct {
 	int fd;
 	bool exit_at_end;
 	bool away;			/* no host at the other end */
-	uint32_t events;
+	__u32 events;
 	struct buffer in;
 	struct buffer out;
 } port;
 
-static void port_watch(int how, uint32_t events)
+static void port_watch(int how, __u32 events)
 {
 	struct epoll_event event = { .events = events };
 
@@ -37,7 +37,7 @@ static void port_watch(int how, uint32_t events)
 /* A port without a host is always readable (end of file): wait for an edge. */
 static void port_watch_again(void)
 {
-	uint32_t events = EPOLLIN;
+	__u32 events = EPOLLIN;
 
 	if (buffer_size(&port.out))
 		events |= EPOLLOUT;
@@ -106,7 +106,7 @@ static void port_refuse(const struct hostwalk_frame *frame)
 /* Drop bytes up to the next magic number, or to where it may begin. */
 static void port_resynchronise(void)
 {
-	const uint32_t magic = HOSTWALK_MAGIC;
+	const __u32 magic = HOSTWALK_MAGIC;
 
 	while (buffer_size(&port.in)) {
 		size_t size = buffer_size(&port.in);
@@ -157,7 +157,7 @@ static void port_read(void)
 		;
 }
 
-void port_event(uint32_t events)
+void port_event(__u32 events)
 {
 	if (events & ~EPOLLOUT)
 		port_read();

@@ -38,47 +38,56 @@ struct hostwalk_frame {
 
 enum hostwalk_status {
 	HOSTWALK_OK = 0,
-	HOSTWALK_FAULT,			/* a signal ended the operation; args below */
-	HOSTWALK_BAD_OP,		/* no such op, arguments that make no sense, or the subject is busy */
-	HOSTWALK_NO_SUBJECT,		/* it has died, or did so during the operation: args[0] wait status,
-					 * args[1] pid; all 0: there is no such subject
-					 */
+	/* A signal ended the operation; args: 0 signal, 1 si_code, 2 si_addr, 3 accesses before it. */
+	HOSTWALK_FAULT,
+	/* No such op, arguments that make no sense, or the subject is busy. */
+	HOSTWALK_BAD_OP,
+	/* It is dead, or died of this; args: 0 wait status, 1 pid. Both 0: it never was. */
+	HOSTWALK_NO_SUBJECT,
 };
 
-/*
- * A reply with status HOSTWALK_FAULT: args[0] signal, args[1] si_code,
- * args[2] si_addr, args[3] index of the access that faulted.
- */
 enum hostwalk_op {
-	/* To the agent (subject 0). */
-	HOSTWALK_OP_HELLO = 1,		/* out: 0 abi version, 1 page size, 2 online cpus; payload: uname release */
-	HOSTWALK_OP_SPAWN,		/* new subject; out: 0 its number, 1 pid, 2 scratch address, 3 scratch size;
-					 * FORK and THREAD that fail: 0 zero, 1 -errno
-					 */
-	HOSTWALK_OP_REAP,		/* in: 0 subject; kill it, or if it is a thread have it leave; forget it;
-					 * out: 0 wait status, 1 pid
-					 */
-	HOSTWALK_OP_CRASH,		/* in: 0 enum hostwalk_crash; for tests of the host: no reply */
+	/*
+	 * To the agent (subject 0).
+	 *
+	 * HELLO  out: 0 abi version, 1 page size, 2 online cpus; payload: uname release
+	 * SPAWN  new subject; out: 0 its number, 1 pid, 2 scratch address, 3 scratch size
+	 * REAP   in: 0 subject; kill it, or have it leave if it is a thread, and forget it;
+	 *        out: 0 wait status, 1 pid
+	 * CRASH  in: 0 enum hostwalk_crash; for tests of the host: no reply
+	 */
+	HOSTWALK_OP_HELLO = 1,
+	HOSTWALK_OP_SPAWN,
+	HOSTWALK_OP_REAP,
+	HOSTWALK_OP_CRASH,
 
-	/* To a subject. */
-	HOSTWALK_OP_SYSCALL = 32,	/* in: 0 number, 1..6 arguments, 7 bytes of scratch to send back; payload goes to
-					 * scratch first; out: 0 what the kernel returned (-errno on failure);
-					 * payload: scratch[0 .. in args[7])
-					 */
-	HOSTWALK_OP_FORK,		/* fork; out as SPAWN, for the child */
-	HOSTWALK_OP_THREAD,		/* new thread of this subject, a subject of its own; out as SPAWN, pid is the tid */
-	HOSTWALK_OP_LOAD,		/* in: 0 address, 1 stride, 2 count; a one-byte load at each;
-					 * out: 0 accesses done, 1 sum of the bytes
-					 */
-	HOSTWALK_OP_STORE,		/* in: 0 address, 1 stride, 2 count, 3 byte; out: 0 accesses done */
-	HOSTWALK_OP_EXEC,		/* in: 0 address; writes nothing: jumps to it and expects to return (payload is
-					 * empty); out: 0 done. The host stores a return instruction there first.
-					 */
-	HOSTWALK_OP_PEEK,		/* in: 0 address, 1 size; out: payload: the bytes */
-	HOSTWALK_OP_POKE,		/* in: 0 address; payload: the bytes */
-	HOSTWALK_OP_SPIN,		/* in: 0 milliseconds; busy on the CPU, loading its own stack, so that the host
-					 * can see this subject's root in the CPU; the reply comes at the end
-					 */
+	/*
+	 * To a subject.
+	 *
+	 * SYSCALL in: 0 number, 1..6 arguments, 7 bytes of scratch to send back; the payload goes
+	 *         to scratch first; out: 0 what the kernel returned (-errno on failure);
+	 *         payload: scratch[0 .. in args[7])
+	 * FORK    fork; out: as SPAWN, for the child; on failure 0 zero, 1 -errno
+	 * THREAD  new thread of this subject, a subject of its own; out: as FORK, 1 is the tid
+	 * LOAD    in: 0 address, 1 stride, 2 count; a one-byte load at each;
+	 *         out: 0 accesses done, 1 sum of the bytes
+	 * STORE   in: 0 address, 1 stride, 2 count, 3 byte; out: 0 accesses done
+	 * EXEC    in: 0 address; jumps to it and expects to return: the host puts a return
+	 *         instruction there first, with POKE
+	 * PEEK    in: 0 address, 1 size; out: payload: the bytes
+	 * POKE    in: 0 address; payload: the bytes, which may be instructions
+	 * SPIN    in: 0 milliseconds; busy on the CPU in user mode, so that the host can see this
+	 *         subject's root in the CPU; the reply comes at the end
+	 */
+	HOSTWALK_OP_SYSCALL = 32,
+	HOSTWALK_OP_FORK,
+	HOSTWALK_OP_THREAD,
+	HOSTWALK_OP_LOAD,
+	HOSTWALK_OP_STORE,
+	HOSTWALK_OP_EXEC,
+	HOSTWALK_OP_PEEK,
+	HOSTWALK_OP_POKE,
+	HOSTWALK_OP_SPIN,
 };
 
 enum hostwalk_crash {
