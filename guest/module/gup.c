@@ -18,6 +18,11 @@ static bool hostwalk_call_pins(u32 call)
 	return call >= HOSTWALK_PIN_USER_PAGES;
 }
 
+static bool hostwalk_how_unpins(u32 how)
+{
+	return how == HOSTWALK_UNPIN_USER_PAGE || how == HOSTWALK_UNPIN_USER_PAGES_DIRTY_LOCK;
+}
+
 static bool hostwalk_call_is_fast(u32 call)
 {
 	return call == HOSTWALK_GET_USER_PAGES_FAST ||
@@ -303,7 +308,7 @@ static long hostwalk_release_locked(struct hostwalk_file *file,
 
 	if (!pins)
 		return -ENOENT;
-	if (pins->pinned != (release->how >= HOSTWALK_UNPIN_USER_PAGE) ||
+	if (pins->pinned != hostwalk_how_unpins(release->how) ||
 	    !hostwalk_pins_hold(pins, release->first, release->count))
 		return -EINVAL;
 	end = release->count ? release->first + release->count : pins->nr;

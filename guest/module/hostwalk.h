@@ -12,7 +12,7 @@
 #include "hostwalk_uapi.h"
 
 /* Entries of a pages[] array: 8 MiB of pointers. */
-#define HOSTWALK_PAGES_MAX	(1u << 20)
+#define HOSTWALK_PAGES_MAX	(1024 * 1024)
 
 /* References that a get_user_pages() call has handed out. */
 struct hostwalk_pins {
@@ -44,7 +44,7 @@ struct hostwalk_plan {
  * is released after the last close and the last munmap.
  */
 struct hostwalk_file {
-	struct mutex release_lock;	/* contents of pins; taken with no user memory access inside */
+	struct mutex release_lock;	/* contents of pins; no user memory inside */
 	struct xarray pins;
 	struct xarray blocks;
 	spinlock_t plan_lock;		/* the rest; nests in mmap_lock */
@@ -55,7 +55,6 @@ struct hostwalk_file {
 
 extern bool hostwalk_allow_bug;
 
-/* Both report as the ioctl does; free() gives back all that is left. */
 long hostwalk_gup(struct hostwalk_file *file, struct hostwalk_gup *gup);
 long hostwalk_release(struct hostwalk_file *file, const struct hostwalk_release *release);
 void hostwalk_pins_free(struct hostwalk_pins *pins);
@@ -63,6 +62,18 @@ void hostwalk_pins_free(struct hostwalk_pins *pins);
 long hostwalk_alloc(struct hostwalk_file *file, struct hostwalk_alloc *alloc);
 void hostwalk_block_free(struct hostwalk_block *block);
 
+/* An insertion about to be made: a plan, resolved for one mapping. */
+struct hostwalk_run {
+	struct hostwalk_plan *plan;
+	struct vm_area_struct *vma;
+	struct page **pages;
+	unsigned long addr;		/* of pages[0]; may be anything */
+	u32 when;			/* enum hostwalk_when */
+	u64 num;			/* out: pages that were not inserted */
+};
+
+unsigned long hostwalk_run_size(const struct hostwalk_run *run);
+bool hostwalk_run_crashes(const struct hostwalk_run *run);
 long hostwalk_insert(struct hostwalk_file *file, struct hostwalk_insert *in);
 int hostwalk_mmap(struct hostwalk_file *file, struct vm_area_struct *vma);
 

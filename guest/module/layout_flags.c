@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The second half of layout.c: flags and bits. A macro that this kernel or
- * architecture lacks is absent from the table.
+ * More of layout.c: flags, counters, configuration. A macro that this kernel
+ * lacks is absent from the table.
  */
 #define HOSTWALK_TABLE_SECTION ".hostwalk.layout"
 
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/page-flags.h>
-#include <linux/pgtable.h>
 #include <linux/sched.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
@@ -53,8 +52,9 @@ HOSTWALK_CONST(PG_idle);
 #endif
 
 /*
- * page->page_type. With PAGE_TYPE_BYTE it is PGTY_ << 24 and more below; before,
- * a bit PG_ cleared in PAGE_TYPE_BASE-style ones, and slab is a page flag.
+ * page->page_type. With PAGE_TYPE_BYTE its top byte is a PGTY_; before,
+ * (page_type & (PAGE_TYPE_BASE | PG_x)) == PAGE_TYPE_BASE says x, and slab is
+ * a flag in page->flags.
  */
 HOSTWALK_ENTRY("PAGE_TYPE_BYTE", HOSTWALK_PAGE_TYPE_BYTE);
 #if HOSTWALK_PAGE_TYPE_BYTE
@@ -190,10 +190,7 @@ HOSTWALK_ENTRY("VM_FAULT_OOM", (__force unsigned int)VM_FAULT_OOM);
 HOSTWALK_ENTRY("VM_FAULT_SIGBUS", (__force unsigned int)VM_FAULT_SIGBUS);
 HOSTWALK_ENTRY("VM_FAULT_NOPAGE", (__force unsigned int)VM_FAULT_NOPAGE);
 
-/*
- * A swap entry as the kernel passes it around (swp_entry_t) and, below, as it
- * stands in a page-table entry.
- */
+/* A swap entry as the kernel passes it around (swp_entry_t), and its special types. */
 HOSTWALK_CONST(MAX_SWAPFILES_SHIFT);
 HOSTWALK_CONST(MAX_SWAPFILES);
 HOSTWALK_CONST(SWP_TYPE_SHIFT);
@@ -230,124 +227,6 @@ HOSTWALK_CONST(SWP_PTE_MARKER);
 #endif
 #ifdef SWP_SWAPIN_ERROR
 HOSTWALK_CONST(SWP_SWAPIN_ERROR);
-#endif
-
-#ifdef CONFIG_X86
-/* Numbers of bits in a page-table entry. */
-HOSTWALK_CONST(_PAGE_BIT_PRESENT);
-HOSTWALK_CONST(_PAGE_BIT_RW);
-HOSTWALK_CONST(_PAGE_BIT_USER);
-HOSTWALK_CONST(_PAGE_BIT_PWT);
-HOSTWALK_CONST(_PAGE_BIT_PCD);
-HOSTWALK_CONST(_PAGE_BIT_ACCESSED);
-HOSTWALK_CONST(_PAGE_BIT_DIRTY);
-HOSTWALK_CONST(_PAGE_BIT_PSE);
-HOSTWALK_CONST(_PAGE_BIT_PAT);
-HOSTWALK_CONST(_PAGE_BIT_GLOBAL);
-HOSTWALK_CONST(_PAGE_BIT_PAT_LARGE);
-HOSTWALK_CONST(_PAGE_BIT_SPECIAL);
-HOSTWALK_CONST(_PAGE_BIT_SOFT_DIRTY);
-HOSTWALK_CONST(_PAGE_BIT_PKEY_BIT0);
-HOSTWALK_CONST(_PAGE_BIT_PKEY_BIT3);
-HOSTWALK_CONST(_PAGE_BIT_NX);
-HOSTWALK_CONST(_PAGE_BIT_PROTNONE);
-#ifdef _PAGE_BIT_DEVMAP
-HOSTWALK_CONST(_PAGE_BIT_DEVMAP);
-#endif
-#ifdef _PAGE_BIT_SAVED_DIRTY
-HOSTWALK_CONST(_PAGE_BIT_SAVED_DIRTY);
-#endif
-#ifdef _PAGE_BIT_NOPTISHADOW
-HOSTWALK_CONST(_PAGE_BIT_NOPTISHADOW);
-#endif
-#ifdef _PAGE_BIT_KERNEL_4K
-HOSTWALK_CONST(_PAGE_BIT_KERNEL_4K);
-#endif
-/*
- * Masks; 0 where the kernel was built without. Non-present entries with
- * anything in them hold their pfn inverted. Swap: type in the top
- * SWP_TYPE_BITS, the inverted offset below, down to SWP_OFFSET_FIRST_BIT.
- */
-HOSTWALK_CONST(_PAGE_SOFT_DIRTY);
-HOSTWALK_CONST(_PAGE_SWP_SOFT_DIRTY);
-HOSTWALK_CONST(_PAGE_SWP_EXCLUSIVE);
-#ifdef _PAGE_BIT_UFFD
-HOSTWALK_ENTRY("_PAGE_BIT_UFFD_WP", _PAGE_BIT_UFFD);
-HOSTWALK_ENTRY("_PAGE_UFFD_WP", _PAGE_UFFD);
-HOSTWALK_ENTRY("_PAGE_SWP_UFFD_WP", _PAGE_SWP_UFFD);
-#else
-HOSTWALK_CONST(_PAGE_BIT_UFFD_WP);
-HOSTWALK_CONST(_PAGE_UFFD_WP);
-HOSTWALK_CONST(_PAGE_SWP_UFFD_WP);
-#endif
-HOSTWALK_CONST(SWP_TYPE_BITS);
-HOSTWALK_CONST(SWP_OFFSET_FIRST_BIT);
-HOSTWALK_CONST(SWP_OFFSET_SHIFT);
-#endif
-
-#ifdef CONFIG_ARM64
-/* Masks in a page-table entry. */
-HOSTWALK_CONST(PTE_VALID);
-HOSTWALK_CONST(PTE_TABLE_BIT);
-HOSTWALK_CONST(PTE_USER);
-HOSTWALK_CONST(PTE_RDONLY);
-HOSTWALK_CONST(PTE_SHARED);
-HOSTWALK_CONST(PTE_AF);
-HOSTWALK_CONST(PTE_NG);
-HOSTWALK_CONST(PTE_GP);
-HOSTWALK_CONST(PTE_DBM);
-HOSTWALK_CONST(PTE_CONT);
-HOSTWALK_CONST(PTE_PXN);
-HOSTWALK_CONST(PTE_UXN);
-HOSTWALK_CONST(PTE_WRITE);
-HOSTWALK_CONST(PTE_DIRTY);
-HOSTWALK_CONST(PTE_SPECIAL);
-HOSTWALK_CONST(PTE_ATTRINDX_MASK);
-HOSTWALK_CONST(PTE_ADDR_LOW);
-HOSTWALK_CONST(PTE_SWP_EXCLUSIVE);
-#ifdef PTE_ADDR_HIGH
-HOSTWALK_CONST(PTE_ADDR_HIGH);
-#endif
-#ifdef PTE_ADDR_HIGH_SHIFT
-HOSTWALK_CONST(PTE_ADDR_HIGH_SHIFT);
-#endif
-#ifdef PHYS_TO_PTE_ADDR_MASK
-HOSTWALK_CONST(PHYS_TO_PTE_ADDR_MASK);
-#endif
-#ifdef PTE_DEVMAP
-HOSTWALK_CONST(PTE_DEVMAP);
-#endif
-#ifdef PTE_PROT_NONE
-HOSTWALK_CONST(PTE_PROT_NONE);
-#endif
-#ifdef PTE_PRESENT_INVALID
-HOSTWALK_CONST(PTE_PRESENT_INVALID);
-#endif
-#ifdef PTE_UFFD_WP
-HOSTWALK_CONST(PTE_UFFD_WP);
-HOSTWALK_CONST(PTE_SWP_UFFD_WP);
-#endif
-#ifdef PTE_UFFD
-HOSTWALK_ENTRY("PTE_UFFD_WP", PTE_UFFD);
-HOSTWALK_ENTRY("PTE_SWP_UFFD_WP", PTE_SWP_UFFD);
-#endif
-#ifdef PTE_PO_IDX_MASK
-HOSTWALK_CONST(PTE_PO_IDX_MASK);
-#endif
-HOSTWALK_CONST(PMD_TYPE_SECT);
-HOSTWALK_CONST(PMD_TYPE_TABLE);
-HOSTWALK_CONST(PMD_TYPE_MASK);
-/* Indices into MAIR_EL1. */
-HOSTWALK_CONST(MT_NORMAL);
-HOSTWALK_CONST(MT_NORMAL_TAGGED);
-HOSTWALK_CONST(MT_NORMAL_NC);
-HOSTWALK_CONST(MT_DEVICE_nGnRnE);
-HOSTWALK_CONST(MT_DEVICE_nGnRE);
-/* A swap entry in a page-table entry. */
-HOSTWALK_CONST(__SWP_TYPE_SHIFT);
-HOSTWALK_CONST(__SWP_TYPE_BITS);
-HOSTWALK_CONST(__SWP_OFFSET_SHIFT);
-HOSTWALK_CONST(__SWP_OFFSET_BITS);
 #endif
 
 /* Items of pglist_data.vm_stat and zone.vm_stat. */
@@ -432,32 +311,3 @@ HOSTWALK_CONFIG(CONFIG_SPLIT_PMD_PTLOCKS);
 HOSTWALK_CONFIG(CONFIG_STRICT_DEVMEM);
 HOSTWALK_CONST(CONFIG_NR_CPUS);
 HOSTWALK_CONST(NODES_SHIFT);
-
-/*
- * Entries for a pfn (migration, device, hwpoison): the low SWP_PFN_BITS of the
- * offset are the pfn, and the migration ones keep young and dirty above it.
- * They follow MAX_PHYSMEM_BITS, which the CPU decides on, so both values are
- * here: with CR4.LA57 clear and set, with TCR_EL1.DS clear and set.
- */
-#define HOSTWALK_PHYSMEM_BITS(suffix)					\
-	HOSTWALK_ENTRY("MAX_PHYSMEM_BITS" suffix, MAX_PHYSMEM_BITS);	\
-	HOSTWALK_ENTRY("SWP_PFN_BITS" suffix, SWP_PFN_BITS);		\
-	HOSTWALK_ENTRY("SWP_MIG_YOUNG_BIT" suffix, SWP_MIG_YOUNG_BIT);	\
-	HOSTWALK_ENTRY("SWP_MIG_DIRTY_BIT" suffix, SWP_MIG_DIRTY_BIT)
-
-#ifdef CONFIG_X86
-#undef pgtable_l5_enabled
-#define pgtable_l5_enabled() 0
-HOSTWALK_PHYSMEM_BITS("");
-#undef pgtable_l5_enabled
-#define pgtable_l5_enabled() 1
-HOSTWALK_PHYSMEM_BITS(" LA57");
-#endif
-#ifdef CONFIG_ARM64
-#undef lpa2_is_enabled
-#define lpa2_is_enabled() 0
-HOSTWALK_PHYSMEM_BITS("");
-#undef lpa2_is_enabled
-#define lpa2_is_enabled() 1
-HOSTWALK_PHYSMEM_BITS(" LPA2");
-#endif

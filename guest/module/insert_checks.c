@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which insertions would be a BUG, or damage, rather than an error: read from
+ * mm/memory.c of 6.1, 6.12 and 7.3.
+ */
+#include <linux/mm.h>
+
+#include "compat.h"
+#include "hostwalk.h"
+
+static bool hostwalk_is_map_pages(u32 call)
+{
+	return call == HOSTWALK_VM_MAP_PAGES || call == HOSTWALK_VM_MAP_PAGES_ZERO;
+}
+
+static bool hostwalk_is_cow(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE;
+}
+
+static bool hostwalk_can_write_page(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == (VM_SHARED | VM_MAYWRITE);
+}
+
+/* Bytes. */
+unsigned long hostwalk_run_size(const struct hostwalk_run *run)
+{
+	return (unsigned long)run->plan->in.nr << PAGE_SHIFT;
+}
+
+static bool hostwalk_run_inside(const struct hostwalk_run *run)
+{
+	unsigned long size = hostwalk_run_size(run);
+
+	return run->addr >= run->vma->vm_start && run->addr <= run->vma->vm_end &&
+	       size <= run->vma->vm_end - run->addr;
+}
+
+/* Does the call answer with an error before it looks at the flags? */
+static bool hostwalk_run_refused(const struct hostwalk_run *run)
+{
+	struct vm_area_struct *vma = run->vma;
+	const struct hostwalk_insert *in = &run->plan->in;
+	unsigned long skip = in->call == HOSTWALK_VM_MAP_PAGES ? vma->vm_pgoff : 0;
+
+	if (!in->nr)
+		return true;
+	if (hostwalk_is_map_pages(in->call) &&
+	    (skip >= in->nr || vma_pages(vma) > in->nr - skip))
+		return true;
+	if (in->call == HOSTWALK_VM_INSERT_PAGES && !hostwalk_run_inside(run))
+		return true;
+	if (in->call == HOSTWALK_VM_INSERT_PAGE &&
+	    (run->addr < vma->vm_start || run->addr >= vma->vm_end))
+		return true;
+	return !HOSTWALK_INSERT_ZEROPAGE && in->call != HOSTWALK_VM_INSERT_PAGES &&
+	       !page_count(run->pages[skip]);
+}
+
+/* vm_insert_page() and the calls made of it: BUGs on how VM_MIXEDMAP gets set. */
+static bool hostwalk_insert_crashes(const struct hostwalk_run *run)
+{
+	const struct vm_area_struct *vma = run->vma;
+	unsigned long end = run->addr + hostwalk_run_size(run);
+
+	/* The range test of vm_insert_pages() looks at the last byte only. */
+	if (run->plan->in.call == HOSTWALK_VM_INSERT_PAGES && run->addr >= vma->vm_start &&
+	    (end < run->addr || (end == run->addr && run->addr == vma->vm_end)))
+		return true;
+	if (vma->vm_flags & VM_MIXEDMAP || hostwalk_run_refused(run))
+		return false;
+	return run->when == HOSTWALK_WHEN_FAULT || vma->vm_flags & VM_PFNMAP;
+}
+
+/* BUGs on an empty range and on a populated entry; tests of the range: none. */
+static bool hostwalk_remap_crashes(const struct hostwalk_run *run)
+{
+	const struct vm_area_struct *vma = run->vma;
+	unsigned long end = run->addr + hostwalk_run_size(run);
+
+	/* It changes vm_flags, so it needs mmap_lock for writing. */
+	if (run->when == HOSTWALK_WHEN_FAULT)
+		return true;
+	/* Refused, and zapped: a walk that misses its end where that is aligned. */
+	if (run->addr & ~PAGE_MASK)
+		return !hostwalk_run_inside(run) || (run->addr ^ end) & PMD_MASK;
+	if (hostwalk_is_cow(vma)) {
+		if (run->addr != vma->vm_start || end != vma->vm_end)
+			return false;
+		/* It changes vm_pgoff, by which the mapping is in i_mmap by now. */
+		if (run->when == HOSTWALK_WHEN_NOW)
+			return true;
+	}
+	return !run->plan->in.nr || !hostwalk_run_inside(run) ||
+	       !hostwalk_range_is_empty(vma->vm_mm, run->addr, end);
+}
+
+static bool hostwalk_vmf_crashes(const struct hostwalk_run *run)
+{
+	unsigned long flags = run->vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP);
+
+	if (!run->plan->in.nr)
+		return false;
+	/* pfn_valid() holds for all our pages, so VM_MIXEDMAP will not do either. */
+	if (run->plan->in.call == HOSTWALK_VMF_INSERT_PFN)
+		return flags != VM_PFNMAP || hostwalk_is_cow(run->vma);
+	return !HOSTWALK_INSERT_ZEROPAGE && !(flags & VM_MIXEDMAP) &&
+	       run->plan->block->kind != HOSTWALK_PAGE_ZERO;
+}
+
+/* Would a user be able to write to the zero page? */
+static bool hostwalk_exposes_zero_page(const struct hostwalk_run *run)
+{
+	u32 call = run->plan->in.call;
+
+	if (run->plan->block->kind != HOSTWALK_PAGE_ZERO || !hostwalk_can_write_page(run->vma))
+		return false;
+	return !HOSTWALK_INSERT_ZEROPAGE || call == HOSTWALK_REMAP_PFN_RANGE ||
+	       call == HOSTWALK_VMF_INSERT_PFN;
+}
+
+bool hostwalk_run_crashes(const struct hostwalk_run *run)
+{
+	if (hostwalk_exposes_zero_page(run))
+		return true;
+	switch (run->plan->in.call) {
+	case HOSTWALK_REMAP_PFN_RANGE:
+		return hostwalk_remap_crashes(run);
+	case HOSTWALK_VMF_INSERT_PFN:
+	case HOSTWALK_VMF_INSERT_MIXED:
+		return hostwalk_vmf_crashes(run);
+	default:
+		return hostwalk_insert_crashes(run);
+	}
+}
