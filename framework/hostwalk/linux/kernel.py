@@ -14,6 +14,8 @@ from hostwalk.paging import AddressSpace, Leaf, Registers, spaces, walk, with_la
 
 STRING_MAX = 4096
 ISOLATION_BIT = 1 << 12
+# x86-64's; on arm64 TTBR1 is init_mm's root at all times.
+INIT_ROOT = "init_top_pgt"
 
 
 class Linux:
@@ -55,11 +57,18 @@ class Linux:
             kernel = with_layout(with_root(halves.kernel, root), layout)
             linux = cls(memory, kernel, symbols, layout, user)
             if linux.recognised():
-                return linux
+                return linux.at_init_root()
         raise WalkError(
             "the kernel in the guest is not the one that symbols and layout are of",
             remedy="boot with nokaslr, and take kernel, symbols and exerciser from one build",
         )
+
+    def at_init_root(self) -> Linux:
+        """Return the kernel by way of init_mm's root, where it has a name: that of a process ends with it."""
+        if INIT_ROOT not in self.symbols:
+            return self
+        space = with_root(self.kernel_space, self.phys(self.symbols[INIT_ROOT]), name="init_mm")
+        return Linux(self.memory, space, self.symbols, self.layout, self.user_space)
 
     def recognised(self) -> bool:
         """Return whether init_task is where the symbols say, and is called swapper."""

@@ -123,13 +123,15 @@ class Leaves:
         return self._any_of(self.space.linux.dirty) & self.linux_present
 
     def flag(self, name: str) -> Mask:
-        """Return a hardware flag of each, by the name in the manual; raise KeyError for an unknown one."""
+        """Return a hardware flag of each, by the name in the manual; raise KeyError when no level has it."""
+        levels = self.space.format.levels
+        known = [{flag.name: flag.when for flag in level.leaf_flags} for level in levels]
+        if not any(name in flags for flags in known):
+            raise KeyError(name)
         column = np.zeros(len(self), dtype=bool)
-        for depth, level in enumerate(self.space.format.levels):
-            here = self.level == depth
-            if here.any():
-                when = {flag.name: flag.when for flag in level.leaf_flags}[name]
-                column |= here & when.holds(self.entry)
+        for depth, flags in enumerate(known):
+            if name in flags:
+                column |= (self.level == depth) & flags[name].holds(self.entry)
         return column
 
     def linux(self, name: str) -> Mask:
