@@ -12,6 +12,7 @@ from hostwalk.guest.structs import Struct, Value
 
 DEVICE = "/dev/hostwalk"
 _PFN = 8
+_DANGER = "it would damage the guest's kernel; to do it all the same, boot with hostwalk.allow_bug=1"
 
 
 class Exerciser(Operations):
@@ -51,6 +52,8 @@ class Exerciser(Operations):
         )  # fmt: skip
         if reply.errno == "EOPNOTSUPP":
             raise NotExported(function)
+        if reply.errno == "EPERM":
+            raise SyscallFailed(reply.call, "EPERM", remedy=_DANGER)
         self.must(reply)
         return Ioctl(layout.unpack(reply.payload), reply.payload[layout.size :])
 

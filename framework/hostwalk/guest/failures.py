@@ -15,8 +15,8 @@ from hostwalk.guest.names import Fault
 class SyscallFailed(OperationError):  # noqa: N818
     """A system call failed: ``call`` as it was made, ``errno`` by name."""
 
-    def __init__(self, call: str, errno: str) -> None:
-        super().__init__(f"{call} failed with {errno}")
+    def __init__(self, call: str, errno: str, remedy: str = "") -> None:
+        super().__init__(f"{call} failed with {errno}", remedy=remedy)
         self.call = call
         self.errno = errno
 

@@ -14,7 +14,10 @@ Place = Area | int
 
 
 class Options(TypedDict, total=False):
-    """FOLL_ values by name, ``flags`` for any others; ``no_pages`` passes a null pages[]."""
+    """FOLL_ values by name, ``flags`` for any others.
+
+    ``no_pages`` passes a null pages[], ``no_locked`` a null ``locked`` where the call has one.
+    """
 
     write: bool
     force: bool
@@ -22,6 +25,7 @@ class Options(TypedDict, total=False):
     nowait: bool
     flags: int
     no_pages: bool
+    no_locked: bool
     capacity: int
 
 
@@ -43,7 +47,7 @@ class Pins:
         self.filled = result["filled"]
         self.locked = result["locked"]
         self.pfns = result.pfns(self.filled)
-        self._held = set(range(self.filled))
+        self._held = set(range(min(self.returned, self.filled)))
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +57,7 @@ class Pins:
             self.release("UNPIN_USER_PAGE" if self._pinned else "PUT_PAGE")
 
     def put(self, first: int = 0, count: int = 0) -> None:
-        """Call put_page() for ``count`` pages from ``first``; 0 means all that are left."""
+        """Call put_page() for ``count`` pages from ``first``; 0 means all that are left from there."""
         self.release("PUT_PAGE", first, count)
 
     def set_page_dirty_lock(self, first: int = 0, count: int = 0) -> None:
@@ -72,7 +76,7 @@ class Pins:
         """Release pages; raises SyscallFailed when one of them is not held any more."""
         kind = self._subject.agent.abi[f"HOSTWALK_{how}"]
         self._subject.ioctl("RELEASE", how.lower(), handle=self._handle, how=kind, first=first, count=count)
-        self._held -= set(range(first, first + count)) if count else self._held
+        self._held -= {page for page in self._held if page >= first and (not count or page < first + count)}
 
 
 class GetUserPages(Exerciser):
@@ -137,14 +141,18 @@ class GetUserPages(Exerciser):
     ) -> Pins:
         start, pages = (place.start, place.pages) if isinstance(place, Area) else (place, 1)
         wanted = pages if nr_pages is None else nr_pages
-        capacity = options.get("capacity", max(0, wanted) + SPARE_ENTRIES)
-        no_pages = self.agent.abi["HOSTWALK_GUP_NO_PAGES"] if options.get("no_pages") else 0
+        room = (self.scratch_size - self.agent.abi["sizeof(struct hostwalk_gup)"]) // pfn_bytes(1)
+        capacity = options.get("capacity", min(room, max(0, wanted) + SPARE_ENTRIES))
         result = self.ioctl(
             "GUP", function, room=pfn_bytes(capacity), call=self.agent.abi[f"HOSTWALK_{function.upper()}"],
-            gup_flags=self._foll(options), start=start, nr_pages=wanted, pid=pid, options=no_pages,
-            pfns=self.behind("gup"), capacity=capacity,
+            gup_flags=self._foll(options), start=start, nr_pages=wanted, pid=pid,
+            options=self._null_pointers(options), pfns=self.behind("gup"), capacity=capacity,
         )  # fmt: skip
         return Pins(self, function, result)
+
+    def _null_pointers(self, options: Options) -> int:
+        bits = self.agent.abi["HOSTWALK_GUP_NO_PAGES"] if options.get("no_pages") else 0
+        return bits | (self.agent.abi["HOSTWALK_GUP_NO_LOCKED"] if options.get("no_locked") else 0)
 
     def _foll(self, options: Options) -> int:
         chosen = {

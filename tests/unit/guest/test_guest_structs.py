@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +11,7 @@ from hostwalk.errors import LayoutError
 from hostwalk.guest.structs import Struct
 from hostwalk.image.layout import Layout
 
+HEADER = Path(__file__).parents[3] / "guest" / "include" / "hostwalk_uapi.h"
 NAME = "struct hostwalk_toy"
 
 
@@ -90,3 +94,15 @@ def test_signs_come_from_the_compiler(abi: Layout) -> None:
     assert signs["ret"]
     assert signs["nr_pages"]
     assert not signs["start"]
+
+
+def test_the_table_has_all_of_the_header(abi: Layout) -> None:
+    header = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
+    numbers = re.findall(r"^#define (HOSTWALK_\w+)\s+[^\"\s]", header, re.MULTILINE)
+    for body in re.findall(r"^enum \w+ \{(.*?)\};", header, re.MULTILINE | re.DOTALL):
+        numbers += re.findall(r"HOSTWALK_\w+", body)
+    structs = re.findall(r"^struct (hostwalk_\w+) \{", header, re.MULTILINE)
+    assert len(numbers) > 60
+    assert len(structs) > 5
+    missing = [key for key in [*numbers, *(f"sizeof(struct {name})" for name in structs)] if key not in abi]
+    assert not missing, "add them to guest/agent/abi.c"
