@@ -100,7 +100,9 @@ def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:
     """Boot a prepared target up to its answering agent; raises LaunchError, BootError, AgentError, WalkError."""
     deadline = Deadline.after(seconds)
     with ExitStack() as stack:
-        machine = stack.enter_context(launch(prepared.target, prepared.kernel, prepared.image, deadline=deadline))
+        machine = stack.enter_context(
+            launch(prepared.target, prepared.kernel, prepared.image, deadline=deadline)
+        )
         try:
             agent = Agent(machine.port, prepared.image.abi, prepared.image.layout, watch=machine.watch)
             agent.hello(deadline)

@@ -45,7 +45,9 @@ class Kernels:
     def __post_init__(self) -> None:
         for part in filter(None, self.text.split(",")):
             if not _REQUIREMENT.fullmatch(part):
-                raise UsageError(f"{part!r} is no condition on a kernel version", remedy="write it like: >=6.1, <6.12")
+                raise UsageError(
+                    f"{part!r} is no condition on a kernel version", remedy="write it like: >=6.1, <6.12"
+                )
 
     def include(self, code: int) -> bool:
         """Whether a kernel of this LINUX_VERSION_CODE meets every part."""

@@ -22,7 +22,7 @@ class Moment:
     linux: Linux
 
     @property
-    def layout(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def layout(self):  # type: ignore[no-untyped-def]
         """The constants of the kernel's build."""
         return self.linux.layout
 

@@ -40,7 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hostwalk-accel", default="auto", help="auto, tcg or kvm")
     group.addoption("--hostwalk-memory", type=int, default=256, metavar="MIB", help="guest memory")
     group.addoption("--hostwalk-smp", type=int, default=1, metavar="N", help="virtual CPUs")
-    group.addoption("--hostwalk-sabotage", action="store_true", help="alter the evidence; each claim must notice")
+    group.addoption(
+        "--hostwalk-sabotage", action="store_true", help="alter the evidence; each claim must notice"
+    )
     group.addoption("--hostwalk-mirror", help="Debian mirror to fetch kernels from")
     group.addoption("--hostwalk-headers", type=Path, help="headers of a kernel that is given as a file")
     group.addoption("--hostwalk-symbols", type=Path, help="System.map of a kernel that is given as a file")
@@ -50,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def options_of(config: pytest.Config) -> CheckOptions:
     """Return the run that the command line asked for."""
 
-    def value(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def value(name: str):  # type: ignore[no-untyped-def]
         return config.getoption(f"--hostwalk-{name}")
 
     return CheckOptions(
@@ -87,7 +89,9 @@ _ENDING = pytest.StashKey[Ending]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and start a session; no machine boots before a test asks for one."""
-    config.addinivalue_line("markers", "claim(claim): one sentence of a manual page; use hostwalk.claim.claim")
+    config.addinivalue_line(
+        "markers", "claim(claim): one sentence of a manual page; use hostwalk.claim.claim"
+    )
     try:
         config.stash[SESSION] = Session(options_of(config), config.stash.get(PROGRESS, SILENT))
     except HostwalkError as error:
@@ -216,7 +220,9 @@ def pytest_runtest_makereport(
     return report
 
 
-def _ending(item: pytest.Function, claim: Claim, call: pytest.CallInfo[None], report: pytest.TestReport) -> Ending:
+def _ending(
+    item: pytest.Function, claim: Claim, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> Ending:
     error = call.excinfo.value if call.excinfo is not None else None
     witness = item.funcargs.get("witness")
     if not isinstance(witness, Witness):
@@ -231,7 +237,8 @@ def _detail(report: pytest.TestReport, witness: Witness) -> str:
 
 def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float) -> None:
     session = item.config.stash[SESSION]
-    target: Target = item.callspec.params["target"]
+    target = item.callspec.params["target"]
+    assert isinstance(target, Target)
     path, line, _ = item.location
     session.results.append(
         Result(

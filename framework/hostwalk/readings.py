@@ -44,7 +44,9 @@ class Record:
     def __str__(self) -> str:
         parts = []
         if self.walk is not None:
-            parts.append(str(self.leaf) if self.leaf is not None else f"{self.walk.virt_addr:#018x} {self.walk.end}")
+            parts.append(
+                str(self.leaf) if self.leaf is not None else f"{self.walk.virt_addr:#018x} {self.walk.end}"
+            )
         parts.append(f"{self.frame}" if self.frame is not None else "")
         return "; ".join(filter(None, parts))
 
@@ -222,6 +224,15 @@ class MmReading(Reading):
 
     def lines(self) -> list[str]:
         """Return the reading as lines for a report."""
-        names = ("rss_anon", "rss_file", "rss_shmem", "rss_swap", "total_vm", "locked_vm", "pinned_vm", "map_count")
+        names = (
+            "rss_anon",
+            "rss_file",
+            "rss_shmem",
+            "rss_swap",
+            "total_vm",
+            "locked_vm",
+            "pinned_vm",
+            "map_count",
+        )
         counters = " ".join(f"{name} {getattr(self, name)}" for name in names)
         return [self.title, f"  {counters} {' '.join(sorted(self.flag_names))}"]

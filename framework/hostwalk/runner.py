@@ -61,7 +61,9 @@ def run_contract(options: CheckOptions, progress: Progress = SILENT) -> Run:
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UsageError(f"no claim matches {options.keyword!r}", remedy="hostwalk check -k takes ids such as gup.ref.1")
+        raise UsageError(
+            f"no claim matches {options.keyword!r}", remedy="hostwalk check -k takes ids such as gup.ref.1"
+        )
     raise HostwalkError(f"the contract could not be run:\n{output.getvalue().strip()}")
 
 
@@ -89,5 +91,3 @@ def _quiet() -> Iterator[io.StringIO]:
             del os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
         else:
             os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = before
-
-

@@ -47,7 +47,9 @@ def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> 
             return Ending(Verdict.BROKEN, "the guest kernel crashed", str(error), crashed=True)
         case HostwalkError():
             return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error))
-    return Ending(Verdict.UNPROVEN, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+    return Ending(
+        Verdict.UNPROVEN, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
+    )
 
 
 def _broken(claim: Claim, code: int, detail: str) -> Ending:

@@ -62,7 +62,9 @@ class Witness:
         who = of or area.subject
 
         def read(moment: Moment) -> Pages:
-            return _pages(moment, moment.mm(who.pid), area, f"{area.pages} pages at {area.start:#x} of pid {who.pid}")
+            return _pages(
+                moment, moment.mm(who.pid), area, f"{area.pages} pages at {area.start:#x} of pid {who.pid}"
+            )
 
         return self._see(read)
 
@@ -72,7 +74,9 @@ class Witness:
 
         def read(moment: Moment) -> Frames:
             pages = moment.linux.pages(wanted)
-            return Frames("frames", f"{len(wanted)} page frames", tuple(Record(page.pfn, page) for page in pages))
+            return Frames(
+                "frames", f"{len(wanted)} page frames", tuple(Record(page.pfn, page) for page in pages)
+            )
 
         return self._see(read)
 

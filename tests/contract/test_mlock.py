@@ -9,11 +9,12 @@ from hostwalk.witness import NO_PFN, Witness
 
 
 @claim(
-    "mlock.resident.1", "mlock(2)",
+    "mlock.resident.1",
+    "mlock(2)",
     "All pages that contain a part of the specified address range are guaranteed to be resident in RAM when the call "
     "returns successfully.",
     sabotage=entry_bit("present", set=False),
-)  # fmt: skip
+)
 def test_mlock_makes_whole_pages_resident(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw")
     locked = witness.mm(subject).locked_vm
@@ -25,11 +26,12 @@ def test_mlock_makes_whole_pages_resident(subject: Subject, witness: Witness) ->
 
 
 @claim(
-    "mlock.onfault.1", "mlock2(2)",
+    "mlock.onfault.1",
+    "mlock2(2)",
     "MLOCK_ONFAULT: lock pages that are currently resident and mark the entire range so that the rest is locked when "
     "populated by a page fault.",
     sabotage=page_flag("PG_mlocked", set=False),
-)  # fmt: skip
+)
 def test_onfault_faults_nothing_in(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw")
     area[:1].touch()
@@ -41,9 +43,11 @@ def test_onfault_faults_nothing_in(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "mlock.munlock.1", "munlock(2)", "Locks do not nest: one munlock unlocks what was locked several times.",
+    "mlock.munlock.1",
+    "munlock(2)",
+    "Locks do not nest: one munlock unlocks what was locked several times.",
     sabotage=page_flag("PG_mlocked", set=True, at=2),
-)  # fmt: skip
+)
 def test_one_munlock_undoes_every_mlock(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     locked = witness.mm(subject).locked_vm
@@ -56,7 +60,12 @@ def test_one_munlock_undoes_every_mlock(subject: Subject, witness: Witness) -> N
     assert witness.mm(subject).locked_vm == locked
 
 
-@claim("mlock.fork.1", "mlock(2)", "Memory locks are not inherited by a child created via fork.", sabotage=vm_flag("VM_LOCKED", at=2))
+@claim(
+    "mlock.fork.1",
+    "mlock(2)",
+    "Memory locks are not inherited by a child created via fork.",
+    sabotage=vm_flag("VM_LOCKED", at=2),
+)
 def test_fork_does_not_inherit_locks(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw")
     subject.mlock(area)
@@ -67,9 +76,11 @@ def test_fork_does_not_inherit_locks(subject: Subject, witness: Witness) -> None
 
 
 @claim(
-    "mlock.special.1", "mlock(2)", "A pfn mapping is accepted but not locked: it is always there.",
+    "mlock.special.1",
+    "mlock(2)",
+    "A pfn mapping is accepted but not locked: it is always there.",
     sabotage=mm_counter("locked_vm", +1, at=2),
-)  # fmt: skip
+)
 def test_a_pfn_mapping_is_not_locked(subject: Subject, witness: Witness) -> None:
     area = subject.insert("remap_pfn_range", subject.alloc_pages("order0", nr=1), prot="rw", shared=True).area
     locked = witness.mm(subject).locked_vm
@@ -79,10 +90,11 @@ def test_a_pfn_mapping_is_not_locked(subject: Subject, witness: Witness) -> None
 
 
 @claim(
-    "mlockall.future.1", "mlockall(2)",
+    "mlockall.future.1",
+    "mlockall(2)",
     "MCL_FUTURE: lock all pages which will become mapped into the address space of the process in the future.",
     sabotage=vm_flag("VM_LOCKED"),
-)  # fmt: skip
+)
 def test_future_mappings_are_locked(subject: Subject, witness: Witness) -> None:
     subject.mlockall("future")
     area = subject.mmap(pages=2, prot="rw")
@@ -91,9 +103,11 @@ def test_future_mappings_are_locked(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "munmap.gone.1", "munmap(2)", "Further references to addresses within the range generate invalid memory references.",
+    "munmap.gone.1",
+    "munmap(2)",
+    "Further references to addresses within the range generate invalid memory references.",
     sabotage=entry_bit("present", set=True, at=2),
-)  # fmt: skip
+)
 def test_munmap_leaves_no_entry(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw").touch()
     before = witness.pages(area)
@@ -104,7 +118,12 @@ def test_munmap_leaves_no_entry(subject: Subject, witness: Witness) -> None:
         subject.load(area.address(1))
 
 
-@claim("munmap.free.1", "munmap(2)", "The pages of a private mapping are given back.", sabotage=refcount(+1, at=2))
+@claim(
+    "munmap.free.1",
+    "munmap(2)",
+    "The pages of a private mapping are given back.",
+    sabotage=refcount(+1, at=2),
+)
 def test_munmap_frees_private_pages(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     rss, pfns = witness.mm(subject).rss_anon, witness.pages(area).pfns

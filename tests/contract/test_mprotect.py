@@ -11,9 +11,11 @@ PAGE = "mprotect(2)"
 
 
 @claim(
-    "mprotect.deny.1", PAGE, "After PROT_READ no entry grants a write, and a write is SIGSEGV.",
+    "mprotect.deny.1",
+    PAGE,
+    "After PROT_READ no entry grants a write, and a write is SIGSEGV.",
     sabotage=entry_bit("writable", set=True, at=2),
-)  # fmt: skip
+)
 def test_read_only_takes_the_write_away(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     assert witness.pages(area).writable == 1
@@ -25,9 +27,11 @@ def test_read_only_takes_the_write_away(subject: Subject, witness: Witness) -> N
 
 
 @claim(
-    "mprotect.none.1", PAGE, "PROT_NONE: the memory cannot be accessed at all, but stays resident.",
+    "mprotect.none.1",
+    PAGE,
+    "PROT_NONE: the memory cannot be accessed at all, but stays resident.",
     sabotage=entry_bit("user", set=True, at=2),
-)  # fmt: skip
+)
 def test_prot_none_keeps_pages_out_of_reach(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -41,9 +45,11 @@ def test_prot_none_keeps_pages_out_of_reach(subject: Subject, witness: Witness) 
 
 
 @claim(
-    "mprotect.round.1", PAGE, "All pages containing any part of [addr, addr+len-1] change, and no other.",
+    "mprotect.round.1",
+    PAGE,
+    "All pages containing any part of [addr, addr+len-1] change, and no other.",
     sabotage=entry_bit("writable", set=False, at=2),
-)  # fmt: skip
+)
 def test_whole_pages_change_and_no_neighbour(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     before = witness.pages(area)
@@ -55,8 +61,11 @@ def test_whole_pages_change_and_no_neighbour(subject: Subject, witness: Witness)
 
 
 @claim(
-    "mprotect.einval.1", PAGE, "EINVAL: addr is not a multiple of the page size.", sabotage=entry_bit("writable", set=False, at=2),
-)  # fmt: skip
+    "mprotect.einval.1",
+    PAGE,
+    "EINVAL: addr is not a multiple of the page size.",
+    sabotage=entry_bit("writable", set=False, at=2),
+)
 def test_an_unaligned_address_is_einval(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -66,8 +75,11 @@ def test_an_unaligned_address_is_einval(subject: Subject, witness: Witness) -> N
 
 
 @claim(
-    "mprotect.len0.1", PAGE, "len 0 succeeds and changes nothing.", sabotage=entry_bit("writable", set=False, at=2),
-)  # fmt: skip
+    "mprotect.len0.1",
+    PAGE,
+    "len 0 succeeds and changes nothing.",
+    sabotage=entry_bit("writable", set=False, at=2),
+)
 def test_length_zero_changes_nothing(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -76,9 +88,11 @@ def test_length_zero_changes_nothing(subject: Subject, witness: Witness) -> None
 
 
 @claim(
-    "mprotect.enomem.1", PAGE, "ENOMEM: the range holds an unmapped page; pages before it have been changed.",
+    "mprotect.enomem.1",
+    PAGE,
+    "ENOMEM: the range holds an unmapped page; pages before it have been changed.",
     sabotage=entry_bit("writable", set=True, at=2, page=0),
-)  # fmt: skip
+)
 def test_a_hole_is_enomem_after_the_pages_before_it(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=5, prot="rw").touch()
     subject.munmap(area[2:3])
@@ -93,9 +107,11 @@ def test_a_hole_is_enomem_after_the_pages_before_it(subject: Subject, witness: W
 
 
 @claim(
-    "mprotect.eacces.1", PAGE, "EACCES: the memory cannot be given the access (a shared mapping of a read-only file).",
+    "mprotect.eacces.1",
+    PAGE,
+    "EACCES: the memory cannot be given the access (a shared mapping of a read-only file).",
     sabotage=entry_bit("writable", set=True, at=2),
-)  # fmt: skip
+)
 def test_write_to_a_read_only_file_is_eacces(subject: Subject, witness: Witness) -> None:
     read_only = subject.open(f"/proc/self/fd/{subject.memfd(1)}", "O_RDONLY")
     area = subject.mmap(pages=1, prot="r", shared=True, fd=read_only).load()
@@ -108,10 +124,11 @@ def test_write_to_a_read_only_file_is_eacces(subject: Subject, witness: Witness)
 
 
 @claim(
-    "mprotect.private.1", PAGE,
+    "mprotect.private.1",
+    PAGE,
     "A private page becomes writable at once only if it is this process's own: the zero page and file pages do not.",
     sabotage=entry_bit("writable", set=True, at=4),
-)  # fmt: skip
+)
 def test_only_exclusive_pages_become_writable(subject: Subject, witness: Witness) -> None:
     zero = subject.mmap(pages=1, prot="r").load()
     file = subject.mmap(pages=1, prot="r", fd=subject.memfd(1)).load()
@@ -126,8 +143,11 @@ def test_only_exclusive_pages_become_writable(subject: Subject, witness: Witness
 
 
 @claim(
-    "mprotect.shared.1", PAGE, "A shared mapping becomes writable at once.", sabotage=entry_bit("writable", set=False, at=2),
-)  # fmt: skip
+    "mprotect.shared.1",
+    PAGE,
+    "A shared mapping becomes writable at once.",
+    sabotage=entry_bit("writable", set=False, at=2),
+)
 def test_a_shared_mapping_becomes_writable(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="r", shared=True, fd=subject.memfd(2)).load()
     before = witness.pages(area)
@@ -139,8 +159,11 @@ def test_a_shared_mapping_becomes_writable(subject: Subject, witness: Witness) -
 
 
 @claim(
-    "mprotect.exec.1", PAGE, "PROT_EXEC can be granted and taken away.", sabotage=entry_bit("executable", set=True, at=1),
-)  # fmt: skip
+    "mprotect.exec.1",
+    PAGE,
+    "PROT_EXEC can be granted and taken away.",
+    sabotage=entry_bit("executable", set=True, at=1),
+)
 def test_execute_is_granted_and_taken(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     assert witness.pages(area).executable == 0
@@ -151,9 +174,11 @@ def test_execute_is_granted_and_taken(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "mprotect.keep.1", PAGE, "Only the protection changes: page, dirty and accessed state survive a round trip.",
+    "mprotect.keep.1",
+    PAGE,
+    "Only the protection changes: page, dirty and accessed state survive a round trip.",
     sabotage=entry_bit("dirty", set=False, at=3),
-)  # fmt: skip
+)
 def test_dirty_and_young_survive(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -175,9 +200,11 @@ def test_counts_stay(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "mprotect.vma.1", PAGE, "The mapping is split where the protection changes, and merged when it is equal again.",
+    "mprotect.vma.1",
+    PAGE,
+    "The mapping is split where the protection changes, and merged when it is equal again.",
     sabotage=vm_flag("VM_WRITE", at=2),
-)  # fmt: skip
+)
 def test_the_mapping_splits_and_merges(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw").touch()
     count = witness.mm(subject).map_count
@@ -191,8 +218,11 @@ def test_the_mapping_splits_and_merges(subject: Subject, witness: Witness) -> No
 
 
 @claim(
-    "mprotect.content.1", PAGE, "The contents of the memory are untouched.", sabotage=entry_pfn(+1, at=2),
-)  # fmt: skip
+    "mprotect.content.1",
+    PAGE,
+    "The contents of the memory are untouched.",
+    sabotage=entry_pfn(+1, at=2),
+)
 def test_the_same_pages_stay_with_their_contents(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     subject.poke(area.start, b"as it was")

@@ -13,9 +13,11 @@ MAP = "vm_map_pages(9)"
 
 
 @claim(
-    "insert.page.1", PAGE, "Insert an individual page into a user vma: it is mapped, referenced and counted.",
+    "insert.page.1",
+    PAGE,
+    "Insert an individual page into a user vma: it is mapped, referenced and counted.",
     sabotage=mapcount(-1, at=1),
-)  # fmt: skip
+)
 def test_an_inserted_page_is_mapped_and_counted(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=4)
     before = witness.frames(pages.pfns)
@@ -29,10 +31,11 @@ def test_an_inserted_page_is_mapped_and_counted(subject: Subject, witness: Witne
 
 
 @claim(
-    "insert.entry.1", PAGE,
+    "insert.entry.1",
+    PAGE,
     "The page must have the vma's protection: it takes vma->vm_page_prot, so a shared writable mapping is writable.",
     sabotage=entry_bit("special", set=True),
-)  # fmt: skip
+)
 def test_the_entry_is_a_normal_one_with_the_vmas_protection(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=2)
     shared = witness.pages(subject.insert("vm_insert_page", pages, prot="rw", shared=True).area)
@@ -44,17 +47,22 @@ def test_the_entry_is_a_normal_one_with_the_vmas_protection(subject: Subject, wi
 
 
 @claim(
-    "insert.vmflag.1", PAGE, "vma->vm_flags can be changed under mmap_lock: VM_MIXEDMAP is set by the call.",
+    "insert.vmflag.1",
+    PAGE,
+    "vma->vm_flags can be changed under mmap_lock: VM_MIXEDMAP is set by the call.",
     sabotage=vm_flag("VM_MIXEDMAP", at=1),
-)  # fmt: skip
+)
 def test_the_mapping_becomes_a_mixed_map(subject: Subject, witness: Witness) -> None:
     inserted = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=1), prot="rw", shared=True)
     assert "VM_MIXEDMAP" in witness.vma(inserted.area).flags
 
 
 @claim(
-    "insert.range.1", PAGE, "An address outside the vma is -EFAULT and nothing is mapped.", sabotage=refcount(+1, at=2),
-)  # fmt: skip
+    "insert.range.1",
+    PAGE,
+    "An address outside the vma is -EFAULT and nothing is mapped.",
+    sabotage=refcount(+1, at=2),
+)
 def test_an_address_outside_the_vma_is_efault(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=1)
     before = witness.frames(pages.pfns)
@@ -68,9 +76,11 @@ def test_an_address_outside_the_vma_is_efault(subject: Subject, witness: Witness
 
 
 @claim(
-    "insert.busy.1", PAGE, "An address that is mapped already is -EBUSY: both pages stay as they were.",
+    "insert.busy.1",
+    PAGE,
+    "An address that is mapped already is -EBUSY: both pages stay as they were.",
     sabotage=entry_pfn(+1, at=2),
-)  # fmt: skip
+)
 def test_a_populated_address_is_ebusy(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=2)
     area = subject.insert("vm_insert_page", pages, nr=1, prot="rw", shared=True).area
@@ -82,9 +92,11 @@ def test_a_populated_address_is_ebusy(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "insert.refcount.1", PAGE, "A page without a reference of its own (a tail of an unsplit block) is -EINVAL.",
+    "insert.refcount.1",
+    PAGE,
+    "A page without a reference of its own (a tail of an unsplit block) is -EINVAL.",
     sabotage=entry_bit("present", set=True),
-)  # fmt: skip
+)
 def test_a_page_without_a_reference_is_einval(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("unsplit", order=2)
     inserted = subject.insert("vm_insert_page", pages, first=1, nr=1, keep=True, prot="rw", shared=True)
@@ -94,9 +106,11 @@ def test_a_page_without_a_reference_is_einval(subject: Subject, witness: Witness
 
 
 @claim(
-    "insert.anon.1", PAGE, "The page must be one that the driver allocated: an anonymous page is -EINVAL.",
+    "insert.anon.1",
+    PAGE,
+    "The page must be one that the driver allocated: an anonymous page is -EINVAL.",
     sabotage=mapcount(+1, at=2),
-)  # fmt: skip
+)
 def test_an_anonymous_page_is_einval(subject: Subject, witness: Witness) -> None:
     anon = subject.mmap(pages=1, prot="rw").touch()
     pages = subject.alloc_pages("anon", nr=1, addr=anon.start)
@@ -109,9 +123,11 @@ def test_an_anonymous_page_is_einval(subject: Subject, witness: Witness) -> None
 
 
 @claim(
-    "insert.compound.1", PAGE, "A compound page must be allocated with __GFP_COMP: any part of it may be inserted.",
+    "insert.compound.1",
+    PAGE,
+    "A compound page must be allocated with __GFP_COMP: any part of it may be inserted.",
     sabotage=refcount(-1, at=3),
-)  # fmt: skip
+)
 def test_parts_of_a_compound_page_may_be_inserted(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("compound", order=2)
     before = witness.frames(pages.pfns[:1])
@@ -121,9 +137,11 @@ def test_parts_of_a_compound_page_may_be_inserted(subject: Subject, witness: Wit
 
 
 @claim(
-    "insert.split.1", PAGE, "Or the block is split with split_page(): each page is then one of its own.",
+    "insert.split.1",
+    PAGE,
+    "Or the block is split with split_page(): each page is then one of its own.",
     sabotage=refcount(-1, at=1),
-)  # fmt: skip
+)
 def test_parts_of_a_split_block_may_be_inserted(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("split", order=2)
     area = subject.insert("vm_insert_page", pages, prot="rw", shared=True).area
@@ -133,9 +151,11 @@ def test_parts_of_a_split_block_may_be_inserted(subject: Subject, witness: Witne
 
 
 @claim(
-    "insert.munmap.1", PAGE, "munmap gives everything back: references, map counts and RSS.",
+    "insert.munmap.1",
+    PAGE,
+    "munmap gives everything back: references, map counts and RSS.",
     sabotage=refcount(+1, at=2),
-)  # fmt: skip
+)
 def test_munmap_gives_everything_back(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=3)
     before, rss = witness.frames(pages.pfns), witness.mm(subject).rss_file
@@ -148,9 +168,11 @@ def test_munmap_gives_everything_back(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "insert.fork.1", PAGE, "fork copies inserted pages: the child maps the same pages, counted once more.",
+    "insert.fork.1",
+    PAGE,
+    "fork copies inserted pages: the child maps the same pages, counted once more.",
     sabotage=mapcount(-1, at=2),
-)  # fmt: skip
+)
 def test_fork_copies_inserted_pages(subject: Subject, witness: Witness) -> None:
     area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=2), prot="rw", shared=True).area
     before = witness.pages(area)
@@ -163,8 +185,11 @@ def test_fork_copies_inserted_pages(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "insert.gup.1", PAGE, "An inserted page is a normal one: get_user_pages can hold it.", sabotage=refcount(-1, at=2),
-)  # fmt: skip
+    "insert.gup.1",
+    PAGE,
+    "An inserted page is a normal one: get_user_pages can hold it.",
+    sabotage=refcount(-1, at=2),
+)
 def test_get_user_pages_can_hold_an_inserted_page(subject: Subject, witness: Witness) -> None:
     area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=2), prot="rw", shared=True).area
     before = witness.pages(area)
@@ -175,15 +200,18 @@ def test_get_user_pages_can_hold_an_inserted_page(subject: Subject, witness: Wit
 
 
 @claim(
-    "insert_pages.count.1", PAGES,
+    "insert_pages.count.1",
+    PAGES,
     "On return *num is the number of pages that were not mapped; pages before the failing one stay mapped.",
     sabotage=entry_bit("present", set=False, at=2),
-)  # fmt: skip
+)
 def test_a_prefix_stays_mapped(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=4)
     blocker = subject.alloc_pages("order0", nr=1)
     size = subject.page_size
-    area = subject.insert("vm_insert_page", blocker, map_pages=4, offset=2 * size, prot="rw", shared=True).area
+    area = subject.insert(
+        "vm_insert_page", blocker, map_pages=4, offset=2 * size, prot="rw", shared=True
+    ).area
     before = witness.pages(area)
     assert before.present == (0, 0, 1, 0)
     failed = subject.insert("vm_insert_pages", pages, when="now", at=area)
@@ -194,9 +222,11 @@ def test_a_prefix_stays_mapped(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "insert_pages.range.1", PAGES, "A range that leaves the vma is -EFAULT and nothing is mapped.",
+    "insert_pages.range.1",
+    PAGES,
+    "A range that leaves the vma is -EFAULT and nothing is mapped.",
     sabotage=entry_bit("present", set=True),
-)  # fmt: skip
+)
 def test_a_range_that_leaves_the_vma_is_efault(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=4)
     inserted = subject.insert("vm_insert_pages", pages, map_pages=3, keep=True, prot="rw", shared=True)
@@ -206,9 +236,11 @@ def test_a_range_that_leaves_the_vma_is_efault(subject: Subject, witness: Witnes
 
 
 @claim(
-    "map_pages.order.1", MAP, "Maps the pages from vma->vm_pgoff on, in order, over the whole vma.",
+    "map_pages.order.1",
+    MAP,
+    "Maps the pages from vma->vm_pgoff on, in order, over the whole vma.",
     sabotage=entry_pfn(+1),
-)  # fmt: skip
+)
 def test_map_pages_starts_at_vm_pgoff(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=5)
     area = subject.insert("vm_map_pages", pages, map_pages=3, pgoff=2, prot="rw", shared=True).area
@@ -216,9 +248,11 @@ def test_map_pages_starts_at_vm_pgoff(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "map_pages.range.1", MAP, "Returns -ENXIO and maps nothing if the vma asks for more pages than there are.",
+    "map_pages.range.1",
+    MAP,
+    "Returns -ENXIO and maps nothing if the vma asks for more pages than there are.",
     sabotage=entry_bit("present", set=True),
-)  # fmt: skip
+)
 def test_map_pages_refuses_a_vma_that_is_too_large(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=2)
     inserted = subject.insert("vm_map_pages", pages, map_pages=3, keep=True, prot="rw", shared=True)

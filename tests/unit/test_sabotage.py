@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from hostwalk.memory import FakeMemory, Region
-from hostwalk.sabotage import Sabotage, SabotageError, Saboteur, Write, entry_bit, entry_pfn, refcount, vm_flag
+from hostwalk.sabotage import (
+    Sabotage,
+    SabotageError,
+    Saboteur,
+    Write,
+    entry_bit,
+    entry_pfn,
+    refcount,
+    vm_flag,
+)
 from hostwalk.target import Arch
 
 TABLE = 0x1000
@@ -71,7 +80,9 @@ def test_bytes_come_back_when_the_reading_fails() -> None:
     assert moment.memory.read(TABLE, 8) == (0x8000000000005067).to_bytes(8, "little")
 
 
-@pytest.mark.parametrize(("arch", "expected"), [(Arch.X86_64, 0x8000000000077025), (Arch.ARM64, 0x60000000077CC3)])
+@pytest.mark.parametrize(
+    ("arch", "expected"), [(Arch.X86_64, 0x8000000000077025), (Arch.ARM64, 0x60000000077CC3)]
+)
 def test_a_missing_entry_is_made_to_map_the_zero_page(arch: Arch, expected: int) -> None:
     moment = FakeMoment(memory(), arch)
     with Saboteur(entry_bit("present", set=True)).strike(moment, reading()):  # type: ignore[arg-type]
