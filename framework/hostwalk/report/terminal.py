@@ -33,14 +33,12 @@ class _Page:
     def show(self) -> None:
         self._line(self._what())
         self._targets()
-        if self.run.results:
-            self.console.print(self._grid(heading=True))
-        for page, claims in by_page(self.run.results).items():
-            self._claims(page, claims)
+        if any(result.verdict is not Verdict.UNPROVEN for result in self.run.results):
+            self._all_claims()
         self._line(Text())
         self._asides()
-        for result in self.run.having(Verdict.BROKEN, Verdict.UNPROVEN):
-            self._explain(result)
+        for alike in _grouped(self.run.having(Verdict.BROKEN, Verdict.UNPROVEN)):
+            self._explain(alike)
         self._line(self._totals())
 
     def _line(self, text: Text, indent: int = 0) -> None:
@@ -60,6 +58,11 @@ class _Page:
             self._line(Text(heading + target.name), indent=2)
             if identity := self.run.identities.get(target.name):
                 self._line(Text(identity, "dim"), indent=4)
+
+    def _all_claims(self) -> None:
+        self.console.print(self._grid(heading=True))
+        for page, claims in by_page(self.run.results).items():
+            self._claims(page, claims)
 
     def _grid(self, *, heading: bool) -> Table:
         """Return an empty table; all have the same columns, so that they read as one."""
@@ -114,15 +117,18 @@ class _Page:
         if said:
             self._line(Text())
 
-    def _explain(self, result: Result) -> None:
-        phrase = word(result.verdict, sabotage=self.run.sabotage)
-        title = Text(f" {result.claim_id} {phrase} on {result.target.name}", STYLES[result.verdict])
-        self._line(self._sign(result.verdict) + title)
-        self._line(Text.assemble((result.page, "bold"), f': "{result.sentence}"'), indent=4)
-        for text in (result.reason, result.detail):
-            if text.strip():
-                self._line(Text(plain(text).rstrip()), indent=4)
-        for label, text in (("at", result.where), ("again", result.rerun)):
+    def _explain(self, alike: Sequence[Result]) -> None:
+        """Explain results that have the same cause."""
+        first = alike[0]
+        phrase = word(first.verdict, sabotage=self.run.sabotage)
+        who = first.claim_id if len(alike) == 1 else _some(len(alike), "claim")
+        title = Text(f" {who} {phrase} on {first.target.name}", STYLES[first.verdict])
+        self._line(self._sign(first.verdict) + title)
+        if len(alike) == 1:
+            self._line(Text.assemble((first.page, "bold"), f': "{first.sentence}"'), indent=4)
+        self._line(Text(_why(first)), indent=4)
+        where, again = (first.where, first.rerun) if len(alike) == 1 else ("", _without_claim(first))
+        for label, text in (("at", where), ("again", again)):
             if text:
                 self._line(Text.assemble((f"{label}: ", "dim"), text), indent=4)
         self._line(Text())
@@ -141,6 +147,26 @@ class _Page:
 
 _ORDER = (Verdict.KEPT, *(verdict for verdict in WORST_FIRST if verdict is not Verdict.KEPT))
 _PHRASES = {Verdict.DEPARTS: "departs, as known", Verdict.NOT_APPLICABLE: "is not applicable"}
+
+
+def _grouped(results: Sequence[Result]) -> list[list[Result]]:
+    """Put together what is unproven on a target for the same cause; everything broken stands alone."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        broken = result.verdict is Verdict.BROKEN
+        own = (result.nodeid, result.claim_id) if broken else (result.reason, result.detail)
+        groups.setdefault((result.target.name, result.verdict, *own), []).append(result)
+    return list(groups.values())
+
+
+def _why(result: Result) -> str:
+    """Return reason and detail, without a reason that the detail begins with."""
+    reason, detail = plain(result.reason).strip(), plain(result.detail).rstrip()
+    return "\n".join(text for text in ("" if detail.startswith(reason) else reason, detail) if text)
+
+
+def _without_claim(result: Result) -> str:
+    return result.rerun.replace(f" -k {result.claim_id}", "")
 
 
 def _some(number: int, noun: str) -> str:

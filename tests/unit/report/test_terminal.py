@@ -106,3 +106,27 @@ def test_the_worst_of_several_results_fills_the_cell(kept: Run) -> None:
 
 def test_nothing_judged(kept: Run) -> None:
     assert shown(replace(kept, results=())).splitlines()[-1] == "nothing was judged"
+
+
+def test_one_cause_is_told_once(run: Run) -> None:
+    target = run.targets[0]
+    results = tuple(
+        Result(
+            f"a.{number}", "p(2)", "S", target, Verdict.UNPROVEN, reason="resolve: no kernel 9",
+            detail="resolve: no kernel 9\n  remedy: use 6.12", rerun=f"hostwalk check --arch x -k a.{number}",
+        )
+        for number in range(70)
+    )  # fmt: skip
+    assert shown(replace(run, results=results, targets=(target,))).splitlines()[-6:] == [
+        "? 70 claims unproven on x86_64-4level/debian:6.12",
+        "    resolve: no kernel 9",
+        "      remedy: use 6.12",
+        "    again: hostwalk check --arch x",
+        "",
+        "? 70 unproven   in 12 s, seed 4711",
+    ]
+
+
+def test_what_is_broken_alike_is_still_told_apart(run: Run) -> None:
+    results = tuple(replace(run.results[1], claim_id=name) for name in ("a.1", "a.2"))
+    assert shown(replace(run, results=results)).count("witness: 3 pages") == 2
