@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -96,12 +97,17 @@ def reply(request: Frame, *args: int, payload: bytes = b"", status: int = 0) -> 
 def agent_program(request: pytest.FixtureRequest) -> Path:
     if not shutil.which("gcc") or not shutil.which("make"):
         pytest.skip("no C compiler")
-    directory = request.config.cache.mkdir("hostwalk-agent")
+    sources = sorted([*AGENT.iterdir(), *(AGENT.parent / "include").iterdir()])
+    digest = hashlib.sha256(
+        b"".join(source.read_bytes() for source in sources if source.is_file())
+    ).hexdigest()
+    directory = Path(request.config.cache.mkdir("hostwalk-agent")) / digest[:16]
+    directory.mkdir(exist_ok=True)
     built = subprocess.run(
         ["make", "-s", "-C", AGENT, f"O={directory}"], capture_output=True, text=True, check=False
     )
     assert built.returncode == 0, built.stderr
-    return Path(directory) / "agent"
+    return directory / "agent"
 
 
 @pytest.fixture(scope="session")
