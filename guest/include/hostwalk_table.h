@@ -18,23 +18,28 @@ struct hostwalk_entry {
 #define HOSTWALK_PASTE(a, b) HOSTWALK_PASTE_(a, b)
 
 /* HOSTWALK_TABLE_SECTION names the section; define it before use. */
-#define HOSTWALK_ENTRY(key, number)					\
+#define HOSTWALK_ENTRIES						\
 	static const struct hostwalk_entry				\
-	HOSTWALK_PASTE(hostwalk_entry_, __COUNTER__)			\
+	HOSTWALK_PASTE(hostwalk_entry_, __COUNTER__)[]			\
 	__attribute__((used, section(HOSTWALK_TABLE_SECTION),		\
-		       aligned(sizeof(unsigned long long)))) = {	\
-		.name = key,						\
-		.value = (unsigned long long)(number),			\
-	}
+		       aligned(sizeof(unsigned long long))))
+
+#define HOSTWALK_PAIR(key, number)					\
+	{ .name = key, .value = (unsigned long long)(number) }
+
+#define HOSTWALK_ENTRY(key, number)					\
+	HOSTWALK_ENTRIES = { HOSTWALK_PAIR(key, number) }
 
 #define HOSTWALK_CONST(name) HOSTWALK_ENTRY(#name, name)
 #define HOSTWALK_SIZEOF(type) HOSTWALK_ENTRY("sizeof(" #type ")", sizeof(type))
 
-/* Key: "struct page._refcount"; one entry each for offset, size and sign. */
+/* Keys: "offsetof(struct page, _refcount)", "sizeof(struct page._refcount)". */
 #define HOSTWALK_MEMBER(type, member)					\
-	HOSTWALK_ENTRY("offsetof(" #type ", " #member ")",		\
-		       __builtin_offsetof(type, member));		\
-	HOSTWALK_ENTRY("sizeof(" #type "." #member ")",			\
-		       sizeof(((type *)0)->member))
+	HOSTWALK_ENTRIES = {						\
+		HOSTWALK_PAIR("offsetof(" #type ", " #member ")",	\
+			      __builtin_offsetof(type, member)),	\
+		HOSTWALK_PAIR("sizeof(" #type "." #member ")",		\
+			      sizeof(((type *)0)->member)),		\
+	}
 
 #endif

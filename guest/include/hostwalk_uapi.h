@@ -38,7 +38,7 @@ struct hostwalk_frame {
 
 enum hostwalk_status {
 	HOSTWALK_OK = 0,
-	/* A signal ended the operation; args: 0 signal, 1 si_code, 2 si_addr, 3 accesses before it. */
+	/* A signal ended it; args: 0 signal, 1 si_code, 2 si_addr, 3 accesses before it. */
 	HOSTWALK_FAULT,
 	/* No such op, arguments that make no sense, or the subject is busy. */
 	HOSTWALK_BAD_OP,
@@ -98,7 +98,11 @@ enum hostwalk_crash {
 
 /*
  * Exerciser. One open file holds pages, references and mappings of its own,
- * and gives all of them back when it is closed.
+ * and gives all of them back when it is closed; a mapping of it keeps it open.
+ *
+ * Misuse that the kernel answers with an error is passed on. What would be a
+ * BUG or damage the kernel fails with EPERM, unless the module parameter
+ * allow_bug is set. EINVAL and ENOENT (no such handle) are the exerciser's own.
  */
 #define HOSTWALK_IOC_MAGIC	'H'
 
@@ -124,9 +128,9 @@ struct hostwalk_gup {
 	__s64 nr_pages;		/* passed on as it is, zero and negative too */
 	__s32 pid;		/* _remote: whose mm; 0 is the caller's */
 	__u32 options;		/* HOSTWALK_GUP_ */
-	__u64 pfns;		/* user address of capacity __u64: pfn of each page that was handed out */
-	__u32 capacity;		/* entries of pages[], at least as many as nr_pages; all poisoned before the call */
-	__u32 handle;		/* out: for RELEASE, the first ret pages; 0 if none was handed out */
+	__u64 pfns;		/* user address of capacity __u64: pfns of filled pages */
+	__u32 capacity;		/* entries of pages[], not less than nr_pages; all poisoned */
+	__u32 handle;		/* out: holds the first ret pages; 0 if ret <= 0 */
 	__s64 ret;		/* out: what the call returned */
 	__u32 filled;		/* out: leading entries of pages[] that the call has written */
 	__s32 locked;		/* out: *locked after the call, where the call has one; else -1 */
@@ -143,17 +147,17 @@ struct hostwalk_release {
 	__u32 handle;
 	__u32 how;		/* enum hostwalk_release_how */
 	__u32 first;
-	__u32 count;		/* 0: all that are left */
+	__u32 count;		/* all of them still held; 0: all that are left, from first */
 };
 
 enum hostwalk_page_kind {
 	HOSTWALK_PAGE_ORDER0 = 1,	/* nr pages of alloc_page(GFP_KERNEL) */
 	HOSTWALK_PAGE_COMPOUND,		/* one __GFP_COMP block of 2^order */
 	HOSTWALK_PAGE_SPLIT,		/* one block of 2^order after split_page() */
-	HOSTWALK_PAGE_UNSPLIT,		/* one block of 2^order, neither: its tails have no reference */
+	HOSTWALK_PAGE_UNSPLIT,		/* one block of 2^order, neither: tails have no reference */
 	HOSTWALK_PAGE_ZERO,		/* ZERO_PAGE(0), nr times */
 	HOSTWALK_PAGE_SLAB,		/* virt_to_page() of a kmalloc() */
-	HOSTWALK_PAGE_ANON,		/* the anonymous page at user address addr */
+	HOSTWALK_PAGE_ANON,		/* the anonymous page at addr, faulted in for writing */
 };
 
 struct hostwalk_alloc {
@@ -192,17 +196,20 @@ struct hostwalk_insert {
 	__u32 options;		/* HOSTWALK_INSERT_ */
 	__u32 first;		/* first page of alloc */
 	__u32 nr;		/* how many */
-	__s64 offset;		/* bytes from vm_start to the first address; may lie outside, or be unaligned */
+	__s64 offset;		/* bytes from vm_start to the first address; any number */
 	__u64 addr;		/* HOSTWALK_WHEN_NOW: any address in the mapping */
 	__s64 ret;		/* out (WHEN_NOW): what the call returned */
-	__u64 num;		/* out (WHEN_NOW): vm_insert_pages: *num; vm_insert_page: pages not inserted */
+	__u64 num;		/* out (WHEN_NOW): pages not inserted; vm_insert_pages: *num */
 };
 
-/* What the armed plan did in f_op->mmap or in its last fault. */
+/*
+ * What the plan armed last did in f_op->mmap or in its last fault. A fault that
+ * leaves no entry at its own address is answered with SIGBUS.
+ */
 struct hostwalk_insert_result {
 	__u32 runs;		/* out: how often it ran */
 	__u32 reserved;
-	__s64 ret;		/* out: errno style; fault handlers: vm_fault_t */
+	__s64 ret;		/* out: as returned: -errno, or vm_fault_t of a vmf_insert call */
 	__u64 num;		/* out */
 };
 

@@ -59,29 +59,42 @@ static long hostwalk_vmf_one_by_one(struct hostwalk_run *run)
 	return (__force long)fault;
 }
 
+static int hostwalk_insert_whole(struct hostwalk_run *run)
+{
+	struct vm_area_struct *vma = run->vma;
+	u32 nr = run->plan->in.nr;
+
+	switch (run->plan->in.call) {
+	case HOSTWALK_VM_MAP_PAGES:
+		return vm_map_pages(vma, run->pages, nr);
+	case HOSTWALK_VM_MAP_PAGES_ZERO:
+		return vm_map_pages_zero(vma, run->pages, nr);
+	default:
+		return remap_pfn_range(vma, run->addr, page_to_pfn(run->pages[0]),
+				       hostwalk_run_size(run), vma->vm_page_prot);
+	}
+}
+
 /* What the call returned: an errno, or a vm_fault_t for the vmf_insert calls. */
 static long hostwalk_run(struct hostwalk_run *run)
 {
-	struct hostwalk_plan *plan = run->plan;
-	struct vm_area_struct *vma = run->vma;
+	int ret;
 
-	run->num = plan->in.nr;
+	run->num = run->plan->in.nr;
 	if (hostwalk_run_crashes(run) && !hostwalk_allow_bug)
 		return -EPERM;
-	switch (plan->in.call) {
+	switch (run->plan->in.call) {
 	case HOSTWALK_VM_INSERT_PAGE:
 		return hostwalk_insert_one_by_one(run);
 	case HOSTWALK_VM_INSERT_PAGES:
 		return hostwalk_insert_batch(run);
-	case HOSTWALK_VM_MAP_PAGES:
-		return vm_map_pages(vma, run->pages, plan->in.nr);
-	case HOSTWALK_VM_MAP_PAGES_ZERO:
-		return vm_map_pages_zero(vma, run->pages, plan->in.nr);
-	case HOSTWALK_REMAP_PFN_RANGE:
-		return remap_pfn_range(vma, run->addr, page_to_pfn(run->pages[0]),
-				       hostwalk_run_size(run), vma->vm_page_prot);
-	default:
+	case HOSTWALK_VMF_INSERT_PFN:
+	case HOSTWALK_VMF_INSERT_MIXED:
 		return hostwalk_vmf_one_by_one(run);
+	default:
+		ret = hostwalk_insert_whole(run);
+		run->num = ret ? run->plan->in.nr : 0;
+		return ret;
 	}
 }
 
