@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import lzma
+import os
 import shutil
 import tarfile
 import zlib
@@ -44,31 +45,44 @@ def extract(deb: Path, wanted: Callable[[str], bool], directory: Path) -> list[s
     Raises ResolveError for a damaged file and OSError where nothing can be written.
     """
     done = []
+    parents = _Parents(directory)
     with _archive(deb, "data.tar") as tar:
         for member in tar:
-            name = str(PurePosixPath(member.name))
+            name = member.name.removeprefix("./")
             if wanted(name) and (member.isfile() or member.issym()):
-                _extract_one(tar, member, _inside(directory, name))
+                _extract_one(tar, member, parents.path(name))
                 done.append(name)
     return done
 
 
-def _extract_one(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _extract_one(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
     if member.issym():
-        path.symlink_to(member.linkname)
+        Path(path).symlink_to(member.linkname)
         return
-    with path.open("xb") as target:
+    mode = 0o755 if member.mode & 0o100 else 0o644
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as target:
         shutil.copyfileobj(cast(IO[bytes], tar.extractfile(member)), target, 1 << 20)
-    path.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
-def _inside(directory: Path, name: str) -> Path:
-    """Return where a member goes; neither its name nor a link on the way may lead out."""
-    path = directory / name
-    if ".." in path.parts or not path.parent.resolve().is_relative_to(directory.resolve()):
-        raise ValueError(f"{name} leads out of the package")
-    return path
+class _Parents:
+    """Makes the directories that members go to; neither a name nor a link on the way may lead out."""
+
+    def __init__(self, directory: Path) -> None:
+        self._top = directory.resolve()
+        self._known: set[str] = set()
+
+    def path(self, name: str) -> str:
+        """Return where a member goes."""
+        parent = name.rpartition("/")[0]
+        if parent not in self._known:
+            self._make(self._top / parent, name)
+            self._known.add(parent)
+        return f"{self._top}/{name}"
+
+    def _make(self, parent: Path, name: str) -> None:
+        if ".." in Path(name).parts or not parent.resolve().is_relative_to(self._top):
+            raise ValueError(f"{name} leads out of the package")
+        parent.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -76,7 +90,7 @@ def _archive(deb: Path, member: str) -> Iterator[tarfile.TarFile]:
     try:
         with deb.open("rb") as stream:
             name, size = _seek(stream, member)
-            with tarfile.open(fileobj=_decompressed(stream, name, size), mode="r|") as tar:
+            with tarfile.open(fileobj=_decompressed(stream, name, size), mode="r|", bufsize=1 << 16) as tar:
                 yield tar
     except _DAMAGE as error:
         raise ResolveError(

@@ -11,12 +11,14 @@ from hostwalk.kernels import deb, modules
 from hostwalk.target import Arch
 
 KERNEL_RECIPE = "kernel-1"
-HEADERS_RECIPE = "headers-1"
+HEADERS_RECIPE = "headers-2"
 _BOOT = re.compile(r"boot/(?:vmlinu[xz]|config|System\.map)-.+")
 _LISTS = re.compile(r"(?:usr/)?lib/modules/[^/]+/modules\.(?:builtin|order)")
 _VIRTIO = re.compile(r"(?:usr/)?lib/modules/[^/]+/kernel/drivers/virtio/.*")
 _HEADERS = re.compile(r"usr/(?:src|lib)/linux-(?:headers|kbuild)-.+")
 _HEADERS_ARCH = re.compile(r"usr/src/linux-headers-[^/]+/arch/([^/]+)/.*")
+# Device trees' names, and empty files for make to compare times with: thousands, and no module needs them.
+_UNUSED = re.compile(r"usr/src/linux-headers-[^/]+/include/(?:dt-bindings/.*|config/[A-Z0-9].*)")
 _INCLUDE = re.compile(r"^include\s+/usr/src/([^/\s]+)/Makefile\s*$", re.MULTILINE)
 _ARCHS = {Arch.X86_64: ("x86",), Arch.ARM64: ("arm64", "arm")}
 
@@ -69,6 +71,7 @@ def headers(packages: Iterable[Path], arch: Arch, directory: Path) -> None:
 def _is_header_part(arch: Arch) -> Callable[[str], bool]:
     def wanted(path: str) -> bool:
         match = _HEADERS_ARCH.fullmatch(path)
-        return bool(_HEADERS.fullmatch(path)) and (match is None or match[1] in _ARCHS[arch])
+        is_ours = match is None or match[1] in _ARCHS[arch]
+        return bool(is_ours and _HEADERS.fullmatch(path)) and not _UNUSED.fullmatch(path)
 
     return wanted
