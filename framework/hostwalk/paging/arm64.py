@@ -21,7 +21,7 @@ from hostwalk.paging.format import (
     bit,
     clear,
 )
-from hostwalk.paging.meaning import LinuxBits, SwapBits, one_of, swap_names
+from hostwalk.paging.meaning import LinuxBits, SwapBits, one_of, pfn_bits, swap_names
 from hostwalk.paging.space import AddressSpace, Spaces
 from hostwalk.target import Arch
 
@@ -105,6 +105,7 @@ def make_format(half: Half) -> Format:
     return Format(
         name=f"arm64 {GRANULES[half.page_shift]}/{half.va_bits}{wide}",
         arch=Arch.ARM64,
+        variant=half.wide,
         page_shift=half.page_shift,
         levels=_levels(half, width, count),
         address=_address(half),
@@ -206,7 +207,7 @@ def _half(values: Mapping[str, int], which: int) -> Half:
     )
 
 
-def linux_bits(layout: Mapping[str, int], levels: int = 4) -> LinuxBits:
+def linux_bits(layout: Mapping[str, int], variant: str = "") -> LinuxBits:
     """Return how Linux reads entries, by the constants of the build; a missing one is a missing feature."""
     write = layout.get("PTE_WRITE", 0) or 1 << DBM
     invalid = layout.get("PTE_PRESENT_INVALID", 0)
@@ -231,11 +232,11 @@ def linux_bits(layout: Mapping[str, int], levels: int = 4) -> LinuxBits:
         saved_dirty=NEVER,
         devmap=one_of(layout.get("PTE_DEVMAP", 0)),
         shadow_stack=NEVER,
-        swap=_swap_bits(layout),
+        swap=_swap_bits(layout, variant),
     )
 
 
-def _swap_bits(layout: Mapping[str, int]) -> SwapBits | None:
+def _swap_bits(layout: Mapping[str, int], variant: str) -> SwapBits | None:
     if "__SWP_TYPE_BITS" not in layout:
         return None
     offset_bits = layout["__SWP_OFFSET_BITS"]
@@ -247,5 +248,5 @@ def _swap_bits(layout: Mapping[str, int]) -> SwapBits | None:
         uffd_wp=one_of(layout.get("PTE_SWP_UFFD_WP", 0)),
         soft_dirty=NEVER,
         names=swap_names(layout),
-        pfn_bits=layout.get("SWP_PFN_BITS", offset_bits),
+        pfn_bits=pfn_bits(layout, variant, offset_bits),
     )

@@ -214,10 +214,14 @@ PRESENT = bit(0)
 
 @dataclass(frozen=True)
 class Format:
-    """A page-table format, with what the machine's registers say about it. ``levels`` begin at the root."""
+    """A page-table format, with what the machine's registers say about it.
+
+    ``variant`` is LA57, LPA, LPA2 or nothing. ``levels`` begin at the root.
+    """
 
     name: str
     arch: Arch
+    variant: str
     page_shift: int
     levels: tuple[Level, ...]
     address: Fields

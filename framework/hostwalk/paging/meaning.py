@@ -33,6 +33,11 @@ def swap_names(layout: Mapping[str, int]) -> dict[int, str]:
     return {layout[key]: name for key, name in known.items() if key in layout}
 
 
+def pfn_bits(layout: Mapping[str, int], variant: str, otherwise: int) -> int:
+    """Return how many bits of a swap offset are a pfn, which depends on the size of physical addresses."""
+    return layout.get(f"SWP_PFN_BITS {variant}", layout.get("SWP_PFN_BITS", otherwise))
+
+
 @dataclass(frozen=True)
 class SwapBits:
     """Where a non-present entry keeps its swap type and offset."""

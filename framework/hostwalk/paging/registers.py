@@ -40,5 +40,5 @@ def spaces(registers: Registers) -> Spaces:
 
 def with_layout(space: AddressSpace, layout: Mapping[str, int]) -> AddressSpace:
     """Return the same space, its entries read as the build of Linux with this layout reads them."""
-    bits = LINUX_BITS[space.format.arch](layout, len(space.format.levels))
+    bits = LINUX_BITS[space.format.arch](layout, space.format.variant)
     return replace(space, linux=bits)

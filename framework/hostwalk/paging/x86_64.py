@@ -22,7 +22,7 @@ from hostwalk.paging.format import (
     bit,
     clear,
 )
-from hostwalk.paging.meaning import LinuxBits, SwapBits, one_of, swap_names
+from hostwalk.paging.meaning import LinuxBits, SwapBits, one_of, pfn_bits, swap_names
 from hostwalk.paging.space import AddressSpace, Spaces
 from hostwalk.target import Arch
 
@@ -94,6 +94,7 @@ def make_format(
     return Format(
         name=f"x86-64 {levels}-level",
         arch=Arch.X86_64,
+        variant="LA57" if levels == 5 else "",
         page_shift=PAGE_SHIFT,
         levels=LEVELS[levels] if nx else tuple(_without_nx(level) for level in LEVELS[levels]),
         address=ADDRESS,
@@ -132,7 +133,7 @@ def spaces(values: Mapping[str, int]) -> Spaces:
     return Spaces(user, kernel)
 
 
-def linux_bits(layout: Mapping[str, int], levels: int = 4) -> LinuxBits:
+def linux_bits(layout: Mapping[str, int], variant: str = "") -> LinuxBits:
     """Return how Linux reads entries, by the constants of the build; a missing one is a missing feature."""
     saved, prot_none = _one(layout, "_PAGE_BIT_SAVED_DIRTY"), NEVER
     if "_PAGE_BIT_PROTNONE" in layout:
@@ -154,7 +155,7 @@ def linux_bits(layout: Mapping[str, int], levels: int = 4) -> LinuxBits:
         saved_dirty=saved,
         devmap=_one(layout, "_PAGE_BIT_DEVMAP"),
         shadow_stack=Match(P | 1 << 1 | 1 << 6, P | 1 << 6) if saved else NEVER,
-        swap=_swap_bits(layout, levels),
+        swap=_swap_bits(layout, variant),
     )
 
 
@@ -163,7 +164,7 @@ def _one(layout: Mapping[str, int], name: str) -> Match:
     return bit(layout[name]) if name in layout else NEVER
 
 
-def _swap_bits(layout: Mapping[str, int], levels: int) -> SwapBits | None:
+def _swap_bits(layout: Mapping[str, int], variant: str) -> SwapBits | None:
     if "SWP_TYPE_BITS" not in layout:
         return None
     bits, first = layout["SWP_TYPE_BITS"], layout["SWP_OFFSET_FIRST_BIT"]
@@ -175,5 +176,5 @@ def _swap_bits(layout: Mapping[str, int], levels: int) -> SwapBits | None:
         uffd_wp=one_of(layout.get("_PAGE_SWP_UFFD_WP", 0)),
         soft_dirty=one_of(layout.get("_PAGE_SWP_SOFT_DIRTY", 0)),
         names=swap_names(layout),
-        pfn_bits=layout.get(f"SWP_PFN_BITS_L{levels}", 64 - bits - first),
+        pfn_bits=pfn_bits(layout, variant, 64 - bits - first),
     )

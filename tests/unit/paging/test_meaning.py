@@ -7,7 +7,7 @@ from hostwalk.paging import AddressSpace, Leaf, Rights, arm64, with_layout, x86_
 X86_612 = {
     "_PAGE_BIT_PROTNONE": 8, "_PAGE_BIT_SPECIAL": 9, "_PAGE_UFFD_WP": 1 << 10, "_PAGE_SOFT_DIRTY": 1 << 11,
     "_PAGE_BIT_DEVMAP": 57, "_PAGE_BIT_SAVED_DIRTY": 58, "_PAGE_SWP_EXCLUSIVE": 8, "_PAGE_SWP_UFFD_WP": 4,
-    "_PAGE_SWP_SOFT_DIRTY": 2, "SWP_TYPE_BITS": 5, "SWP_OFFSET_FIRST_BIT": 9, "SWP_PFN_BITS_L4": 34,
+    "_PAGE_SWP_SOFT_DIRTY": 2, "SWP_TYPE_BITS": 5, "SWP_OFFSET_FIRST_BIT": 9, "SWP_PFN_BITS": 34, "SWP_PFN_BITS LA57": 40,
     "SWP_HWPOISON": 27, "SWP_MIGRATION_READ": 28, "SWP_MIGRATION_READ_EXCLUSIVE": 29,
     "SWP_MIGRATION_WRITE": 30, "SWP_PTE_MARKER": 31,
 }  # fmt: skip
@@ -28,9 +28,11 @@ NX = 1 << 63
 V, PAGE, USER, RO, AF, NG, DBM, PXN, UXN = 1, 3, 1 << 6, 1 << 7, 1 << 10, 1 << 11, 1 << 51, 1 << 53, 1 << 54
 
 
-def leaf(entry, layout, level="pte"):
+def leaf(entry, layout, level="pte", levels=4):
     arm = "PTE_WRITE" in layout
-    format_ = arm64.make_format(arm64.Half(12, 48, mair=0x0004_0044_FFFF)) if arm else x86_64.make_format(4)
+    format_ = (
+        arm64.make_format(arm64.Half(12, 48, mair=0x0004_0044_FFFF)) if arm else x86_64.make_format(levels)
+    )
     bits = (arm64 if arm else x86_64).linux_bits({})
     space = with_layout(AddressSpace("t", format_, 0, 0, 1 << 47, bits), layout)
     found = next(one for one in format_.levels if one.name == level)
@@ -135,6 +137,7 @@ def test_x86_swap_entry():
 def test_x86_migration_entry_holds_a_pfn_below_young_and_dirty():
     swap = leaf(x86_swap(30, 0x2BDB | 3 << 34), X86_612).swap
     assert (swap.name, swap.pfn, swap.migration) == ("migration write", 0x2BDB, True)
+    assert leaf(x86_swap(30, 1 << 39), X86_612, levels=5).swap.pfn == 1 << 39
 
 
 def test_markers_have_no_pfn():

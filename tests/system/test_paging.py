@@ -1,0 +1,243 @@
+"""What the host reads of a running guest, against QEMU's own walker and the guest's views of itself."""
+
+import random
+import re
+import struct
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from hostwalk.guest import Area
+from hostwalk.linux import Linux
+from hostwalk.machine.command import RAM
+from hostwalk.memory import ProcessVm, QmpReader, XpReader, hmp, host_ranges, ram_map
+from hostwalk.paging import Rights, scan, spaces, walk
+from hostwalk.target import Arch
+
+PRESENT, SWAPPED, PFN = 1 << 63, 1 << 62, (1 << 55) - 1
+KPF = {"dirty": 4, "lru": 5, "buddy": 10, "anon": 12, "head": 15, "tail": 16}
+ADDRESSES = 2000
+SPIN, TRIES = 3000, 100
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A subject with mappings of many kinds, and what the guest says about them."""
+
+    linux: Linux
+    maps: tuple[tuple[int, int, str], ...]
+    pagemap: dict[int, int]
+
+
+def fill(subject):
+    """Give a subject anonymous, zero, hidden, shared, executable and file pages, some of them huge."""
+    area = subject.mmap(pages=64).touch()
+    subject.mprotect(area[8:16], "none")
+    subject.mprotect(area[16:24], "r")
+    subject.mmap(pages=16).load()
+    subject.mmap(pages=8, shared=True).touch()
+    subject.mmap(pages=4, prot="rwx").touch()
+    file = subject.open("/init", "O_RDONLY")
+    subject.mmap(pages=16, prot="r", fd=file).load()
+    pool = subject.open("/proc/sys/vm/nr_hugepages", "O_WRONLY")
+    subject.write(pool, b"2\n")
+    huge = huge_size(subject)
+    if huge and subject.read_file("/proc/sys/vm/nr_hugepages").strip() == b"2":
+        subject.mmap(pages=huge // subject.page_size, hugetlb=True)[0].touch()
+
+
+def huge_size(subject):
+    found = re.search(r"Hugepagesize:\s+(\d+) kB", subject.read_file("/proc/meminfo").decode())
+    return int(found[1]) << 10 if found else 0
+
+
+def maps_of(subject):
+    lines = subject.read_file("/proc/self/maps").decode().splitlines()
+    found = (re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line) for line in lines)
+    parts = ((int(m[1], 16), int(m[2], 16), m[3]) for m in found)
+    return tuple(part for part in parts if part[0] < 1 << 63)
+
+
+@pytest.fixture
+def busy(cell, subject):
+    fill(subject)
+    maps = maps_of(subject)
+    pagemap = {}
+    for start, end, _ in maps:
+        area = Area(subject, start, (end - start) // subject.page_size, subject.page_size)
+        for first in range(0, area.pages, 4096):
+            part = area[first : first + 4096]
+            pagemap |= dict(zip(part, subject.pagemap(part), strict=False))
+    return Busy(cell.linux.anew(), maps, pagemap)
+
+
+def mm_of(busy, subject):
+    return busy.linux.anew().task(subject.pid).mm
+
+
+def test_every_page_is_where_pagemap_says(cell, subject, busy):
+    with cell.machine.stopped():
+        mm = mm_of(busy, subject)
+        walks = {address: walk(cell.memory, mm.space, address) for address in busy.pagemap}
+    wrong = [
+        (hex(address), hex(said), str(walks[address]))
+        for address, said in busy.pagemap.items()
+        if (said & PRESENT and walks[address].pfn != said & PFN)
+        or (said & SWAPPED and not (walks[address].leaf and walks[address].leaf.swap))
+    ]
+    assert not wrong, wrong[:3]
+    assert sum(said & PRESENT != 0 for said in busy.pagemap.values()) > 100
+
+
+def test_scan_finds_what_pagemap_and_walks_find(cell, subject, busy):
+    with cell.machine.stopped():
+        space = mm_of(busy, subject).space
+        leaves = scan(cell.memory, space, non_present=True)
+        assert [walk(cell.memory, space, leaf.virt_addr).leaf for leaf in leaves] == list(leaves)
+    size = space.format.page_size
+    pages = {
+        leaf.virt_addr + i * size: leaf.pfn + i
+        for leaf in leaves
+        if leaf.pfn is not None
+        for i in range(leaf.size // size)
+    }
+    said = {address: entry & PFN for address, entry in busy.pagemap.items() if entry & PRESENT}
+    assert {address: pfn for address, pfn in pages.items() if address in said} == said
+    assert len(pages) - len(said) <= 4, "only special pages of the vdso are missing from pagemap"
+    assert not leaves.findings
+
+
+def addresses(cell, busy, halves):
+    """Return boundary and random addresses of both halves, and of neither."""
+    chosen = random.Random(3)
+    page = halves.kernel.format.page_size
+    kernel = scan(cell.memory, halves.kernel)
+    found = [at for start, end, _ in busy.maps for at in (start - 1, start, end - 1, end)]
+    for _ in range(ADDRESSES // 2):
+        start, end, _ = chosen.choice(busy.maps)
+        found.append(chosen.randrange(max(0, start - page), end + page))
+        leaf = kernel[chosen.randrange(len(kernel))]
+        found.append(leaf.virt_addr + chosen.randrange(leaf.size))
+    found += [chosen.randrange(1 << 64) for _ in range(ADDRESSES // 8)]
+    edges = (0, halves.user.end, halves.kernel.start, 1 << 64)
+    return [at for at in (*found, *edges, *(edge - 1 for edge in edges)) if 0 <= at < 1 << 64]
+
+
+def ours(cell, halves, address, *, el0):
+    """Return where our walk leads; at EL0 QEMU refuses what EL0 may not read."""
+    half = halves.of(address)
+    seen = walk(cell.memory, half, address) if half else None
+    if seen is None or (el0 and seen.leaf and not seen.leaf.rights & Rights.USER_READ):
+        return None
+    return seen.phys_addr
+
+
+def theirs(cell, address):
+    found = re.search(r"gpa: (0x[0-9a-f]+)", hmp(cell.machine.qmp, f"gva2gpa {address:#x}"))
+    return int(found[1], 16) if found else None
+
+
+def compare(cell, halves, which, *, el0):
+    tally = Counter()
+    for address in which:
+        mine, other = ours(cell, halves, address, el0=el0), theirs(cell, address)
+        assert mine == other, f"{address:#x}: {halves.of(address)}"
+        tally["mapped" if other is not None else "not mapped"] += 1
+    return tally
+
+
+@contextmanager
+def caught_in_user_mode(cell, subject):
+    """Hold the machine while the subject runs in user mode; yield the processor's registers."""
+    with subject.spin(SPIN):
+        for _ in range(TRIES):
+            with cell.machine.stopped():
+                registers = cell.machine.registers()
+                user_mode = (
+                    registers["cpl"] == 3 if cell.target.arch is Arch.X86_64 else registers["cpsr"] & 0xC == 0
+                )
+                if (
+                    user_mode
+                    and spaces(registers).user.root == cell.linux.anew().task(subject.pid).mm.space.root
+                ):
+                    yield registers
+                    return
+        pytest.fail("the subject was not caught in user mode")
+
+
+def test_walks_lead_where_qemu_says(cell, subject, busy):
+    with caught_in_user_mode(cell, subject) as registers:
+        halves = spaces(registers)
+        tally = compare(cell, halves, addresses(cell, busy, halves), el0=cell.target.arch is Arch.ARM64)
+    assert tally["mapped"] > ADDRESSES // 4
+    assert tally["not mapped"] > ADDRESSES // 16
+
+
+def test_kernel_addresses_lead_where_qemu_says(cell, subject, busy):
+    """The guest is idle, so its processor is in the kernel and may read all kernel addresses."""
+    with cell.machine.stopped():
+        halves = spaces(cell.machine.registers())
+        kernel = [at for at in addresses(cell, busy, halves) if at in halves.kernel]
+        assert compare(cell, halves, kernel, el0=False)["mapped"] >= ADDRESSES // 2
+
+
+def test_readers_give_identical_bytes(cell):
+    machine, chosen = cell.machine, random.Random(4)
+    with machine.stopped():
+        regions = ram_map(hmp(machine.qmp, "info mtree -f"), RAM)
+        process = ProcessVm(machine.pid, host_ranges(machine.qmp, regions))
+        with QmpReader(machine.qmp, regions) as saved:
+            for _ in range(50):
+                region = chosen.choice(regions)
+                size = chosen.randrange(1, 6000)
+                address = chosen.randrange(region.start, region.end - size)
+                data = cell.memory.read(address, size)
+                for reader in (saved, process, XpReader(machine.qmp, regions)):
+                    assert reader.read(address, size) == data, (reader.name, hex(address), size)
+
+
+def test_mappings_are_those_of_proc_maps(cell, subject, busy):
+    with cell.machine.stopped():
+        mm = mm_of(busy, subject)
+        vmas, count = mm.vmas(), mm.map_count
+    assert tuple((vma.start, vma.end, access(vma)) for vma in vmas) == busy.maps
+    assert len(vmas) == count
+    assert "/init" in {vma.file for vma in vmas}
+
+
+def access(vma):
+    letters = (("VM_READ", "r"), ("VM_WRITE", "w"), ("VM_EXEC", "x"))
+    rights = "".join(letter if vma.has(name) else "-" for name, letter in letters)
+    return rights + ("s" if vma.has("VM_MAYSHARE") else "p")
+
+
+def test_counters_are_what_a_scan_adds_up(cell, subject, busy):
+    with cell.machine.stopped():
+        mm = mm_of(busy, subject)
+        rss, total = mm.rss, mm.total_vm
+        leaves = scan(cell.memory, mm.space, non_present=True)
+        pages = leaves[leaves.linux_present & ~leaves.linux("special") & (leaves.size == subject.page_size)]
+        anon = busy.linux.pages(pages.pfn).anon
+    assert rss.anon == int(anon.sum())
+    assert rss.file + rss.shmem == int((~anon).sum())
+    assert total == sum(end - start for start, end, _ in busy.maps) // subject.page_size
+
+
+def test_page_frames_are_as_the_guest_says(cell, subject, busy):
+    pfns = sorted({said & PFN for said in busy.pagemap.values() if said & PRESENT})
+    counts, flags = (kernel_view(subject, name, pfns) for name in ("kpagecount", "kpageflags"))
+    with cell.machine.stopped():
+        pages = list(busy.linux.anew().pages(pfns))
+    assert [page.mapcount for page in pages] == counts
+    for page, bits in zip(pages, flags, strict=True):
+        mine = {"anon": page.anon, "head": page.compound and not page.tail, "tail": page.tail}
+        assert {name: bool(bits >> KPF[name] & 1) for name in mine} == mine, page
+
+
+def kernel_view(subject, name, pfns):
+    fd = subject.open(f"/proc/{name}", "O_RDONLY")
+    found = [struct.unpack("<Q", subject.read(fd, 8, 8 * pfn))[0] for pfn in pfns]
+    subject.close(fd)
+    return found
