@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from hostwalk import process
 from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
 from hostwalk.errors import HostwalkError, Phase, WalkError
@@ -180,11 +181,11 @@ class Cells:
             self.retire(self._current)
         self._current = target
         self._start_from(target)
-        cell = self._futures[target].result()
+        cell = _result(self._futures[target])
         if not _is_well(cell):
             cell.close()
             self._futures[target] = self._workers.submit(boot, cell.prepared)
-            cell = self._futures[target].result()
+            cell = _result(self._futures[target])
         self.identities[target.name] = cell.identity
         return cell
 
@@ -195,7 +196,9 @@ class Cells:
             future.result().close()
 
     def close(self) -> None:
-        """End every machine, those that are still booting too."""
+        """End every machine; what is still being fetched, built or booted is given up."""
+        if not all(future.done() for future in self._futures.values()):
+            process.end_children()
         self._workers.shutdown(wait=True, cancel_futures=True)
         for target in tuple(self._futures):
             self.retire(target)
@@ -210,6 +213,13 @@ class Cells:
         prepared = prepare(target, self._options, self._progress, self._cache)
         with self._progress.task(f"boot {target}", None):
             return boot(prepared)
+
+
+def _result(future: Future[Cell]) -> Cell:
+    error = future.exception()
+    if error is not None:
+        raise error.with_traceback(None)
+    return future.result()
 
 
 def _is_well(cell: Cell) -> bool:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hostwalk-spawner")
 _spawner.submit(int).result()
+_children: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,19 @@ def spawn(
         )  # fmt: skip
 
     try:
-        return _spawner.submit(start).result()
+        child = _spawner.submit(start).result()
     except FileNotFoundError as error:
         what = f"{argv[0]} cannot be started: {error}"
         raise MissingToolError(what, remedy="run: hostwalk doctor") from error
+    _children.add(child)
+    return child
+
+
+def end_children() -> None:
+    """Kill every program that still runs: whoever waits for one gets an error at once."""
+    for child in tuple(_children):
+        if child.poll() is None:
+            kill(child)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

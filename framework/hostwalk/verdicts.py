@@ -5,14 +5,18 @@ from __future__ import annotations
 import shlex
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from hostwalk.claim import Claim
 from hostwalk.errors import GuestCrashError, HostwalkError
 from hostwalk.guest import NotExported
+from hostwalk.options import CheckOptions, command
 from hostwalk.report.model import Verdict
 from hostwalk.target import DEFAULT_FORMATS, DEFAULT_KERNEL, Target
+
+_OTHERS = frozenset({"_pytest", "pluggy"})
 
 
 class UnnoticedError(AssertionError):
@@ -47,9 +51,15 @@ def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> 
             return Ending(Verdict.BROKEN, "the guest kernel crashed", str(error), crashed=True)
         case HostwalkError():
             return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error))
-    return Ending(
-        Verdict.UNPROVEN, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
-    )
+    return Ending(Verdict.UNPROVEN, f"{type(error).__name__}: {error}", _where(error))
+
+
+def _where(error: BaseException) -> str:
+    """Return the traceback of a defect in a test or in hostwalk, without the frames of pytest."""
+    told = traceback.TracebackException.from_exception(error)
+    own = [frame for frame in told.stack if not _OTHERS & set(Path(frame.filename).parts)]
+    told.stack = traceback.StackSummary.from_list(own)
+    return "".join(told.format())
 
 
 def _broken(claim: Claim, code: int, detail: str) -> Ending:
@@ -58,14 +68,22 @@ def _broken(claim: Claim, code: int, detail: str) -> Ending:
     return Ending(Verdict.BROKEN, detail=detail)
 
 
-def rerun_command(claim: Claim, target: Target, *, sabotage: bool = False) -> str:
+def rerun_command(claim: Claim, target: Target, options: CheckOptions) -> str:
     """Return the command line that repeats one claim on one target."""
-    words = ["hostwalk", "check", "--arch", str(target.arch)]
+    words = [command(), "check", "--arch", str(target.arch)]
     if target.format != DEFAULT_FORMATS[target.arch]:
         words += ["--format", target.format]
     if target.kernel != DEFAULT_KERNEL:
         words += ["--kernel", target.kernel]
     if target.cpus != 1:
         words += ["--smp", str(target.cpus)]
-    words += ["--sabotage"] if sabotage else []
-    return shlex.join([*words, "-k", claim.id])
+    return shlex.join([*words, *_remaining(options), "-k", claim.id])
+
+
+def _remaining(options: CheckOptions) -> list[str]:
+    """Return the options that belong to no single target, where they are not the default."""
+    default = CheckOptions()
+    names = ("accel", "memory", "mirror", "headers", "symbols")
+    values = {name: getattr(options, name) for name in names}
+    words = [f"--{name}={value}" for name, value in values.items() if value != getattr(default, name)]
+    return [*words, *(["--sabotage"] if options.sabotage else [])]
