@@ -1,5 +1,6 @@
 """Guest physical memory, read from the host. Readers have one interface and give identical bytes."""
 
+from hostwalk.memory.choose import Chosen, open_memory, peer_pid
 from hostwalk.memory.fake import FakeMemory
 from hostwalk.memory.monitor import Monitor, QmpReader, XpReader, hmp
 from hostwalk.memory.physical import PhysicalMemory, WritableMemory
@@ -8,6 +9,7 @@ from hostwalk.memory.regions import Region, Regions, covers, ram_map
 from hostwalk.memory.shared import SharedMap
 
 __all__ = [
+    "Chosen",
     "FakeMemory",
     "HostRange",
     "Monitor",
@@ -22,5 +24,7 @@ __all__ = [
     "covers",
     "hmp",
     "host_ranges",
+    "open_memory",
+    "peer_pid",
     "ram_map",
 ]
