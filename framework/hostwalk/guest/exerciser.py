@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from hostwalk.guest.failures import NotExported, SyscallFailed
 from hostwalk.guest.operations import Operations
-from hostwalk.guest.process import Reply
+from hostwalk.guest.process import Pending, Reply
 from hostwalk.guest.structs import Struct, Value
 
 DEVICE = "/dev/hostwalk"
@@ -43,6 +44,12 @@ class Exerciser(Operations):
         ``room`` bytes behind the structure come back too. ``function`` names the kernel function in messages.
         Raises NotExported, SyscallFailed.
         """
+        return self.start_ioctl(request, function, shape, room, **members).result()
+
+    def start_ioctl(
+        self, request: str, function: str, shape: str = "", room: int = 0, **members: Value
+    ) -> PendingIoctl:
+        """Begin a request that may take its time."""
         layout = Struct(self.agent.abi, f"struct hostwalk_{shape or request.lower()}")
         payload = layout.pack(**members).ljust(layout.size + room, b"\0")
         number = self.agent.abi[f"HOSTWALK_IOC_{request}"]
@@ -66,6 +73,23 @@ class Exerciser(Operations):
         errno = self.agent.names.errno(ret)
         self.note(Reply(f"{self}: {function}()", ret, errno))
         return errno
+
+
+@dataclass(frozen=True)
+class PendingIoctl:
+    """A request of the exerciser that is under way."""
+
+    pending: Pending
+    function: str
+    layout: Struct
+
+    def result(self) -> Ioctl:
+        """Wait for what comes back; once. Raises NotExported, SyscallFailed."""
+        reply = self.pending.result()
+        if reply.errno == "EOPNOTSUPP":
+            raise NotExported(self.function)
+        self.pending.process.must(reply)
+        return Ioctl(self.layout.unpack(reply.payload), reply.payload[self.layout.size :])
 
 
 class Ioctl:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self, TypedDict, Unpack
 
 from hostwalk.guest.area import Area
-from hostwalk.guest.exerciser import Exerciser, Ioctl, pfn_bytes
+from hostwalk.guest.exerciser import Exerciser, Ioctl, PendingIoctl, pfn_bytes
 from hostwalk.guest.process import Process
 
 # More room in pages[] than is asked for: what a call writes beyond its share is seen, and harmless.
@@ -16,7 +17,8 @@ Place = Area | int
 class Options(TypedDict, total=False):
     """FOLL_ values by name, ``flags`` for any others.
 
-    ``no_pages`` passes a null pages[], ``no_locked`` a null ``locked`` where the call has one.
+    ``no_pages`` passes a null pages[], ``no_locked`` a null ``locked`` where the call has one; ``write_lock``
+    holds mmap_lock for writing where the exerciser takes it.
     """
 
     write: bool
@@ -26,6 +28,7 @@ class Options(TypedDict, total=False):
     flags: int
     no_pages: bool
     no_locked: bool
+    write_lock: bool
     capacity: int
 
 
@@ -64,19 +67,38 @@ class Pins:
         """Mark each page dirty, page lock held, then put it."""
         self.release("SET_PAGE_DIRTY_LOCK", first, count)
 
+    def set_page_dirty(self, first: int = 0, count: int = 0) -> None:
+        """Mark each page dirty without the page lock, then put it."""
+        self.release("SET_PAGE_DIRTY", first, count)
+
     def unpin(self, first: int = 0, count: int = 0) -> None:
         """Call unpin_user_page() for each page."""
         self.release("UNPIN_USER_PAGE", first, count)
 
     def unpin_dirty_lock(self, first: int = 0, count: int = 0) -> None:
-        """Call unpin_user_pages_dirty_lock()."""
+        """Call unpin_user_pages_dirty_lock() for each page."""
         self.release("UNPIN_USER_PAGES_DIRTY_LOCK", first, count)
 
+    def unpin_pages(self, first: int = 0, count: int = 0, *, dirty: bool = False) -> None:
+        """Call unpin_user_pages(), or unpin_user_pages_dirty_lock(), once for all."""
+        self.release("UNPIN_USER_PAGES_ALL_DIRTY" if dirty else "UNPIN_USER_PAGES", first, count)
+
+    def unpin_range_dirty_lock(self, first: int = 0, count: int = 0) -> None:
+        """Call unpin_user_page_range_dirty_lock() once; the frames must follow each other, else EPERM."""
+        self.release("UNPIN_USER_PAGE_RANGE_DIRTY_LOCK", first, count)
+
+    def unpin_error(self) -> None:
+        """Call unpin_user_pages() with -EFAULT as the number of pages: nothing is given back."""
+        self._release("UNPIN_USER_PAGES_ERROR", 0, 0)
+
     def release(self, how: str, first: int = 0, count: int = 0) -> None:
-        """Release pages; raises SyscallFailed when one of them is not held any more."""
+        """Release pages by an enum hostwalk_release_how; raises SyscallFailed when one is not held."""
+        self._release(how, first, count)
+        self._held -= {page for page in self._held if page >= first and (not count or page < first + count)}
+
+    def _release(self, how: str, first: int, count: int) -> None:
         kind = self._subject.agent.abi[f"HOSTWALK_{how}"]
         self._subject.ioctl("RELEASE", how.lower(), handle=self._handle, how=kind, first=first, count=count)
-        self._held -= {page for page in self._held if page >= first and (not count or page < first + count)}
 
 
 class GetUserPages(Exerciser):
@@ -136,30 +158,49 @@ class GetUserPages(Exerciser):
         """Call pin_user_pages_unlocked."""
         return self._gup("pin_user_pages_unlocked", place, nr_pages, options)
 
-    def _gup(
-        self, function: str, place: Area | int, nr_pages: int | None, options: Options, pid: int = 0
-    ) -> Pins:
+    def _gup(self, function: str, place: Place, nr_pages: int | None, options: Options, pid: int = 0) -> Pins:
+        return self._start_gup(function, place, nr_pages, options, pid).result()
+
+    def start_gup(
+        self, function: str, place: Place, nr_pages: int | None = None, *, of: Process | None = None,
+        **options: Unpack[Options],
+    ) -> PendingPins:  # fmt: skip
+        """Begin a call that may take its time; the subject takes no other operation meanwhile."""
+        return self._start_gup(function, place, nr_pages, options, of.pid if of else 0)
+
+    def _start_gup(
+        self, function: str, place: Place, nr_pages: int | None, options: Options, pid: int
+    ) -> PendingPins:
         start, pages = (place.start, place.pages) if isinstance(place, Area) else (place, 1)
         wanted = pages if nr_pages is None else nr_pages
-        room = (self.scratch_size - self.agent.abi["sizeof(struct hostwalk_gup)"]) // pfn_bytes(1)
-        capacity = options.get("capacity", min(room, max(0, wanted) + SPARE_ENTRIES))
-        result = self.ioctl(
+        capacity = options.get("capacity", max(0, wanted) + SPARE_ENTRIES)
+        started = self.start_ioctl(
             "GUP", function, room=pfn_bytes(capacity), call=self.agent.abi[f"HOSTWALK_{function.upper()}"],
-            gup_flags=self._foll(options), start=start, nr_pages=wanted, pid=pid,
-            options=self._null_pointers(options), pfns=self.behind("gup"), capacity=capacity,
+            gup_flags=self._foll(options), start=start, nr_pages=wanted, pid=pid, options=self._null_pointers(options),
+            pfns=self.behind("gup"), capacity=capacity,
         )  # fmt: skip
-        return Pins(self, function, result)
+        return PendingPins(self, function, started)
 
     def _null_pointers(self, options: Options) -> int:
-        bits = self.agent.abi["HOSTWALK_GUP_NO_PAGES"] if options.get("no_pages") else 0
-        return bits | (self.agent.abi["HOSTWALK_GUP_NO_LOCKED"] if options.get("no_locked") else 0)
+        chosen = (word for name, word in NULL_POINTERS.items() if options.get(name))
+        return sum(self.agent.abi[f"HOSTWALK_GUP_{word}"] for word in chosen)
 
     def _foll(self, options: Options) -> int:
-        chosen = {
-            "FOLL_WRITE": options.get("write"), "FOLL_FORCE": options.get("force"),
-            "FOLL_LONGTERM": options.get("longterm"), "FOLL_NOWAIT": options.get("nowait"),
-        }  # fmt: skip
         flags = options.get("flags", 0)
-        for name in (name for name, on in chosen.items() if on):
-            flags |= self.layout(name)
+        for name, on in options.items():
+            if on and name not in NOT_FOLL:
+                flags |= self.layout(f"FOLL_{name.upper()}")
         return flags
+
+
+@dataclass(frozen=True)
+class PendingPins:
+    """A call that is under way."""
+
+    subject: GetUserPages
+    function: str
+    started: PendingIoctl
+
+    def result(self) -> Pins:
+        """Wait for the call's return; once."""
+        return Pins(self.subject, self.function, self.started.result())
