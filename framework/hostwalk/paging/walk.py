@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from hostwalk.memory.physical import PhysicalMemory, u64
 from hostwalk.memory.regions import covers
-from hostwalk.paging.format import ALL_RIGHTS, Kind, Level, Rights, rights_final, rights_left
+from hostwalk.paging.format import ALL_RIGHTS, Format, Kind, Level, Rights, rights_final, rights_left
 from hostwalk.paging.leaf import Leaf
 from hostwalk.paging.space import AddressSpace
 
@@ -35,23 +35,37 @@ ENDS = {
 class Step:
     """One level's entry. ``phys_addr`` is where it points, for tables and leaves."""
 
-    name: str
+    format: Format
+    level: Level
     table_phys: int
     index: int
     entry: int
     kind: Kind
     phys_addr: int | None
-    flags: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Linux's name of the level."""
+        return self.level.name
 
     @property
     def entry_phys(self) -> int:
         """Guest physical address of the entry itself."""
         return self.table_phys + 8 * self.index
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The hardware's flags that are set, by the names of the architecture's manual."""
+        if self.phys_addr is None:
+            return ()
+        table = self.level.table.holds(self.entry)
+        flags = self.format.table_flags if table else self.level.leaf_flags
+        return tuple(flag.name for flag in flags if flag.when.holds(self.entry))
+
     def __str__(self) -> str:
-        where = f"{self.entry_phys:#014x}" if self.entry_phys >> 40 == 0 else f"{self.entry_phys:#x}"
         target = "" if self.phys_addr is None else f" -> {self.phys_addr:#x}"
-        return f"{self.name:<4} {where} [{self.index:>4}] = {self.entry:016x}  {self.kind}{target}"
+        where = f"{self.name:<4} {self.entry_phys:#014x} [{self.index:>4}]"
+        return f"{where} = {self.entry:016x}  {self.kind}{target}"
 
 
 @dataclass(frozen=True)
@@ -136,16 +150,14 @@ def walk(memory: PhysicalMemory, space: AddressSpace, virt_addr: int) -> Walk:
 
 def look(space: AddressSpace, level: Level, table: int, virt_addr: int, entry: int) -> Step:
     """Return what an entry says at a level."""
-    format_, kind = space.format, level.kind(entry)
-    phys, flags = None, level.leaf_flags
+    format_, kind, phys = space.format, level.kind(entry), None
     if kind is Kind.TABLE:
-        phys, flags = format_.table_phys(entry), format_.table_flags
+        phys = format_.table_phys(entry)
     elif kind is Kind.LEAF:
         phys = format_.leaf_phys(level, entry)
     if phys is not None and entry & format_.address_zero:
         kind = Kind.RESERVED
-    named = tuple(flag.name for flag in flags if flag.when.holds(entry)) if phys is not None else ()
-    return Step(level.name, table, level.index(virt_addr), entry, kind, phys, named)
+    return Step(format_, level, table, level.index(virt_addr), entry, kind, phys)
 
 
 def leaf_of(space: AddressSpace, level: Level, virt_addr: int, step: Step, rights: Rights) -> Leaf | None:
