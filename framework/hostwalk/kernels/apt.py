@@ -156,6 +156,7 @@ class Apt:
     ) -> None:
         """Run apt and read its progress; raise FetchError with what it said."""
         reader, writer = os.pipe()
+        shown = process.quote(["env", f"APT_CONFIG={self.room}/apt.conf", *argv])
         argv = [argv[0], "-o", f"APT::Status-Fd={writer}", *argv[1:]]
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, reader)
@@ -178,9 +179,7 @@ class Apt:
             log.seek(0)
             said = log.read().decode(errors="replace")
         if status != 0:
-            raise FetchError(
-                f"{what} failed", remedy=_REMEDY, evidence=Evidence(process.quote(argv, cwd), stderr=said)
-            )
+            raise FetchError(f"{what} failed", remedy=_REMEDY, evidence=Evidence(shown, stderr=said))
 
 
 _NETRC = (("netrc", "auth.conf"), ("netrcparts", "auth.conf.d"))

@@ -43,7 +43,10 @@ class BootFile:
     @classmethod
     def parse(cls, data: bytes, name: str, wanted: Arch) -> BootFile:
         """Recognise a boot file; raise ResolveError for another architecture's, a truncated or no kernel."""
-        found = _recognise(data)
+        try:
+            found = _recognise(data)
+        except struct.error:
+            found = None
         if found is None:
             raise ResolveError(
                 f"{name} is not a Linux kernel: it is {_what(data)}",
@@ -196,13 +199,11 @@ def _pe_machine(data: bytes) -> int:
 
 
 def _u16(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 2], "little")
+    return int(struct.unpack_from("<H", data, offset)[0])
 
 
 def _u32(data: bytes, offset: int) -> int:
-    if offset + 4 > len(data):
-        raise struct.error("the header ends too early")
-    return int.from_bytes(data[offset : offset + 4], "little")
+    return int(struct.unpack_from("<I", data, offset)[0])
 
 
 _NEEDED = {

@@ -19,7 +19,7 @@ _HEADERS = re.compile(r"usr/(?:src|lib)/linux-(?:headers|kbuild)-.+")
 _HEADERS_ARCH = re.compile(r"usr/src/linux-headers-[^/]+/arch/([^/]+)/.*")
 # Device trees' names, and empty files for make to compare times with: thousands, and no module needs them.
 _UNUSED = re.compile(r"usr/src/linux-headers-[^/]+/include/(?:dt-bindings/.*|config/[A-Z0-9].*)")
-_INCLUDE = re.compile(r"^include\s+/usr/src/([^/\s]+)/Makefile\s*$", re.MULTILINE)
+_INCLUDE = re.compile(r"^include\s+/usr/src/([^/\s]+)/Makefile[ \t]*$", re.MULTILINE)
 _ARCHS = {Arch.X86_64: ("x86",), Arch.ARM64: ("arm64", "arm")}
 
 
