@@ -15,7 +15,7 @@ from hostwalk.target import Arch, Target
 
 IMAGE_MAGIC = b"ARM\x64"
 IMAGE_MAGIC_AT = 0x38
-XEN_ELFNOTE_PHYS32_ENTRY = "18"
+XEN_ELFNOTE = 18
 INNER = "kernel"
 _UNPACKED = {Arch.X86_64: (Format.BZIMAGE,), Arch.ARM64: (Format.ZBOOT, Format.GZIP)}
 
@@ -46,7 +46,7 @@ def has_pvh_entry(kernel: bytes) -> bool:
         for note in segment.iter_notes()
         if note["n_name"] == "Xen"
     )
-    return any(str(note["n_type"]) == XEN_ELFNOTE_PHYS32_ENTRY for note in notes)
+    return any(str(note["n_type"]) == str(XEN_ELFNOTE) for note in notes)
 
 
 def _is_unpacked(target: Target, boot: Path) -> bool:

@@ -26,8 +26,8 @@ _SKIPPED_INITCALLS = (
     "bpf_tcp_ca_kfunc_init",
 )
 _HASTE = ("cryptomgr.notests", f"initcall_blacklist={','.join(_SKIPPED_INITCALLS)}")
-# The timer check fails on a loaded host; lock prefixes stay, for patching code is slow under TCG.
-_X86_64_HASTE = ("no_timer_check", "noreplace-smp")
+# The checks of timers fail on a loaded host; lock prefixes stay, for patching code is slow under TCG.
+_X86_64_HASTE = ("no_timer_check", "tsc=reliable", "noreplace-smp")
 _BOARD_OPTIONS = {
     Arch.X86_64: "hpet=off,vmport=off,sata=off,smbus=off,i8042=off,smm=off",
     Arch.ARM64: "gic-version=3,its=off",

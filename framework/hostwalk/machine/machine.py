@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -37,6 +37,7 @@ from hostwalk.target import Arch, Target
 STDERR_KEPT = 1 << 14
 REAP_SECONDS = 2.0
 LOOK_SECONDS = 1.0
+LONGEST_FUNCTION = 1 << 16
 
 
 class NamedAddresses(Protocol):
@@ -287,14 +288,17 @@ class Machine:
         return f"{silent}the machine is {status}, at {where}"
 
     def _place(self, cpu: int) -> str:
-        address = self.registers(cpu).pc
-        if address >> 63 == 0 or self.target.kaslr:
-            return f"{address:#x}"
-        try:
-            name, offset = self.kernel.symbols.nearest(address)
-        except HostwalkError:
-            return f"{address:#x}"
-        return f"{name}+{offset:#x}"
+        registers = self.registers(cpu)
+        masked = "" if registers.interrupts else " with interrupts off"
+        return f"{self._name(registers.pc)}{masked}"
+
+    def _name(self, address: int) -> str:
+        if address >> 63 and not self.target.kaslr:
+            with suppress(HostwalkError):
+                name, offset = self.kernel.symbols.nearest(address)
+                if offset < LONGEST_FUNCTION:
+                    return f"{name}+{offset:#x}"
+        return f"{address:#x}"
 
     def ending(self) -> str:
         """Say how QEMU ended; waits a moment for an end that is under way."""

@@ -47,6 +47,11 @@ class Registers:
         """The address of the instruction that is next."""
         return self["rip" if self.arch is Arch.X86_64 else "pc"]
 
+    @property
+    def interrupts(self) -> bool:
+        """Whether the processor takes interrupts: RFLAGS.IF, PSTATE.I."""
+        return bool(self["rfl"] >> 9 & 1) if self.arch is Arch.X86_64 else not self["cpsr"] >> 7 & 1
+
     def __str__(self) -> str:
         return "\n".join(f"{name:<18} {value:#018x}" for name, value in self.values.items())
 

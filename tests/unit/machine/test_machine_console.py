@@ -1,0 +1,106 @@
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from hostwalk.deadline import Deadline
+from hostwalk.errors import GuestCrashError, GuestHungError, MachineDiedError
+from hostwalk.machine import console as console_module
+from hostwalk.machine.console import KEPT_BYTES, Console
+
+PANIC = (
+    b"[ 1.0] Kernel panic - not syncing: dead\r\n[ 1.1] ---[ end Kernel panic - not syncing: dead ]---\r\n"
+)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Console, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield Console(ours), theirs
+
+
+def test_nothing_is_lost_whoever_reads(pair: tuple[Console, socket.socket]) -> None:
+    console, guest = pair
+    assert console.silent
+    guest.sendall(b"one\r\ntwo ready\r\nthree")
+    assert console.drain()
+    assert not console.drain()
+    console.expect("ready", Deadline.after(1))
+    guest.sendall(b" four\r\n")
+    console.expect("three four", Deadline.after(1))
+    assert console.text == "one\ntwo ready\nthree four\n"
+    assert console.tail(1) == "three four"
+    assert not console.silent
+
+
+def test_expect_looks_behind_the_last_match(pair: tuple[Console, socket.socket]) -> None:
+    console, guest = pair
+    guest.sendall(b"prompt> first\r\nprompt> second\r\n")
+    assert console.expect(r"prompt> (\w+)", Deadline.after(1))[1] == b"first"
+    assert console.expect(r"prompt> (\w+)", Deadline.after(1))[1] == b"second"
+    with pytest.raises(GuestHungError, match="did not show 'prompt"):
+        console.expect("prompt>", Deadline.after(0.02))
+
+
+def test_expect_reports_a_crash_instead_of_a_time_out(pair: tuple[Console, socket.socket]) -> None:
+    console, guest = pair
+    guest.sendall(PANIC)
+    with pytest.raises(GuestCrashError, match="Kernel panic - not syncing: dead") as caught:
+        console.expect("login:", Deadline.after(0.02))
+    assert "end Kernel panic" in caught.value.evidence.report
+
+
+def test_the_end_of_the_console_is_told(pair: tuple[Console, socket.socket]) -> None:
+    console, guest = pair
+    guest.sendall(b"last words")
+    guest.close()
+    with pytest.raises(MachineDiedError) as caught:
+        console.expect("never", Deadline.after(1))
+    assert caught.value.evidence.console == "last words"
+    assert not console.drain()
+
+
+def test_only_fatal_reports_raise(pair: tuple[Console, socket.socket]) -> None:
+    console, guest = pair
+    guest.sendall(
+        b"[ 1.0] ------------[ cut here ]------------\n[ 1.1] WARNING: CPU: 0 PID: 1 at mm/gup.c:1\n"
+    )
+    guest.sendall(b"[ 1.2] ---[ end trace 0 ]---\n")
+    console.check()
+    assert [report.kind for report in console.reports] == ["warning"]
+    guest.sendall(PANIC)
+    with pytest.raises(GuestCrashError):
+        console.check()
+
+
+def test_a_report_is_waited_for_until_it_is_whole(
+    pair: tuple[Console, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, guest = pair
+    guest.sendall(PANIC[:45])
+    waits: list[float] = []
+    drain = Console.drain
+
+    def late(self: Console, deadline: Deadline | None = None) -> bool:
+        if deadline:
+            waits.append(deadline.seconds)
+            guest.sendall(PANIC[45:])
+        return drain(self, deadline)
+
+    monkeypatch.setattr(console_module.Console, "drain", late)
+    with pytest.raises(GuestCrashError) as caught:
+        console.check()
+    assert "end Kernel panic" in caught.value.evidence.report
+    assert waits == [console_module.QUIET_SECONDS]
+
+
+def test_memory_is_bounded(pair: tuple[Console, socket.socket]) -> None:
+    console, guest = pair
+    line = b"x" * 999 + b"\n"
+    for _ in range(KEPT_BYTES // 1000 + 100):
+        guest.sendall(line)
+        console.drain()
+    guest.sendall(b"the end\n")
+    assert len(console.text) == KEPT_BYTES
+    console.expect("the end", Deadline.after(1))
