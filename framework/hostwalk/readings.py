@@ -51,7 +51,7 @@ class Record:
         return "; ".join(filter(None, parts))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reading:
     """What was read. ``kind`` is pages, frames, vma or mm; ``address`` that of the kernel object, for the last two."""
 
@@ -60,12 +60,15 @@ class Reading:
     records: tuple[Record, ...] = ()
     address: int = 0
 
+    def __repr__(self) -> str:
+        return f"<{self.title}>"
+
     def lines(self) -> list[str]:
         """Return the reading as lines for a report."""
         return [self.title, *(f"  {index}: {record}" for index, record in enumerate(self.records))]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Frames(Reading):
     """The struct pages of some page frames, one column entry per page; -1 where a page has none."""
 
@@ -88,6 +91,26 @@ class Frames(Reading):
         return self._frame("mapcounts", lambda page: page.mapcount)
 
     @property
+    def pincounts(self) -> Column:
+        """How often the page is pinned: a large folio's _pincount, else what the bias says."""
+        return self._frame("pincounts", lambda page: page.pincount)
+
+    @property
+    def heads(self) -> Column:
+        """The page frame of the folio's first page."""
+        return self._frame("heads", lambda page: page.head)
+
+    @property
+    def orders(self) -> Column:
+        """folio_order()."""
+        return self._frame("orders", lambda page: page.order)
+
+    @property
+    def zones(self) -> Column:
+        """page_zonenum()."""
+        return self._frame("zones", lambda page: page.zone)
+
+    @property
     def anon(self) -> Column:
         """PageAnon()."""
         return self._frame("anon", lambda page: page.anon)
@@ -102,7 +125,7 @@ class Frames(Reading):
         return self._frame(name, lambda page: page.has(name))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pages(Frames):
     """The pages of an area: their entries and their struct pages."""
 
@@ -113,6 +136,11 @@ class Pages(Frames):
     def entries(self) -> Column:
         """The entries as they stand in memory; 0 where there is none."""
         return Column((record.entry for record in self.records), "entries", in_hex=True)
+
+    @property
+    def huge(self) -> Column:
+        """Whether one entry above the last level maps the page."""
+        return self._leaf("huge", lambda leaf: leaf.level != "pte")
 
     @property
     def present(self) -> Column:
@@ -155,14 +183,14 @@ class Pages(Frames):
         return self._leaf("prot_none", lambda leaf: leaf.prot_none)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Contents(Pages):
     """The pages of an area with their bytes."""
 
     data: bytes = b""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VmaReading(Reading):
     """One mapping; two readings are equal when range, flags and file are."""
 
@@ -203,9 +231,12 @@ class VmaReading(Reading):
         return [self.title, f"  {self.vma or 'none'}"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MmReading(Reading):
-    """One address space; counters in pages, ``pgtables_bytes`` in bytes."""
+    """One address space; counters in pages, ``pgtables_bytes`` in bytes.
+
+    ``mmap_lock`` is the lock's count, 0 when nobody holds it (-1 where the kernel has no such count).
+    """
 
     rss_file: int = 0
     rss_anon: int = 0
@@ -216,6 +247,7 @@ class MmReading(Reading):
     pinned_vm: int = 0
     map_count: int = 0
     pgtables_bytes: int = 0
+    mmap_lock: int = -1
     flag_names: frozenset[str] = frozenset()
 
     def has_flag(self, name: str) -> bool:
@@ -236,3 +268,18 @@ class MmReading(Reading):
         )
         counters = " ".join(f"{name} {getattr(self, name)}" for name in names)
         return [self.title, f"  {counters} {' '.join(sorted(self.flag_names))}"]
+
+
+@dataclass(frozen=True, repr=False)
+class CountersReading(Reading):
+    """The counters of node 0 (enum node_stat_item), exact; ``address`` is that of its pglist_data."""
+
+    values: tuple[tuple[str, int], ...] = ()
+
+    def __getitem__(self, name: str) -> int:
+        """Return a counter by its name: ``counters["NR_FOLL_PIN_ACQUIRED"]``."""
+        return dict(self.values)[name]
+
+    def lines(self) -> list[str]:
+        """Return the reading as lines for a report."""
+        return [self.title, *(f"  {name} {value}" for name, value in self.values)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hostwalk.errors import HostwalkError
+from hostwalk.linux import Node
 from hostwalk.target import Arch
 
 if TYPE_CHECKING:
@@ -190,6 +191,16 @@ def mm_counter(field: str, delta: int, *, at: int = 1) -> Sabotage:
         return (_add(moment, moment.field(reading.address, "struct mm_struct", field), 8, delta),)
 
     return Sabotage(f"{field} {delta:+}", frozenset({"mm"}), at, alter)
+
+
+def node_counter(name: str, delta: int, *, at: int = 1) -> Sabotage:
+    """Change a counter of the node that was read, such as ``NR_FOLL_PIN_ACQUIRED``."""
+
+    def alter(moment: Moment, reading: Reading) -> tuple[Write, ...]:
+        address = Node(moment.linux, reading.address).stat_address(name)
+        return (_add(moment, moment.linux.phys(address), 8, delta),)
+
+    return Sabotage(f"{name} {delta:+}", frozenset({"counters"}), at, alter)
 
 
 def _counter(member: str, delta: int, at: int, page: int | None) -> Sabotage:

@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from hostwalk.errors import GuestCrashError, HostwalkError
 from hostwalk.guest import Area
-from hostwalk.linux import Mm
+from hostwalk.linux import Mm, Node
+from hostwalk.linux.node import NODE_STATS
 from hostwalk.memory import covers
 from hostwalk.moment import Moment
 from hostwalk.paging import walk
-from hostwalk.readings import NO_PFN, Contents, Frames, MmReading, Pages, Reading, Record, VmaReading
+from hostwalk.readings import (
+    NO_PFN,
+    Contents,
+    CountersReading,
+    Frames,
+    MmReading,
+    Pages,
+    Reading,
+    Record,
+    VmaReading,
+)
 
 if TYPE_CHECKING:
     from hostwalk.cells import Cell
@@ -95,6 +107,16 @@ class Witness:
         """Return the counters of a subject's address space."""
         return self._see(lambda moment: _mm(moment.mm(subject.pid), f"mm of pid {subject.pid}"))
 
+    def counters(self) -> CountersReading:
+        """Return the counters of node 0."""
+
+        def read(moment: Moment) -> CountersReading:
+            node = Node.first(moment.linux)
+            values = tuple((name, node.stat(name)) for name in NODE_STATS)
+            return CountersReading("counters", "counters of node 0", (), node.address, values)
+
+        return self._see(read)
+
     def contents(self, area: Area) -> bytes:
         """Return the bytes of an area's pages, from physical memory; a page that is not there gives zeros."""
 
@@ -137,6 +159,26 @@ class Witness:
             if not claim.warns or not re.search(claim.warns, report.text):
                 raise ClaimBrokenError(f"the kernel warned: {report.title}\n{report.text}")
 
+    def prefer_crash(self, error: BaseException) -> None:
+        """Raise GuestCrashError in place of an error that a crash of the kernel explains."""
+        try:
+            self.machine.watch()
+        except GuestCrashError as crash:
+            if crash is not error and not isinstance(error, GuestCrashError):
+                raise crash from error
+        except HostwalkError:
+            return
+
+    def aftermath(self, claim: Claim) -> Exception | None:
+        """Return what ``check_console`` finds now, after the end of the claim's subject; nothing in a sabotage run."""
+        if self.saboteur is not None:
+            return None
+        try:
+            self.check_console(claim)
+        except (HostwalkError, ClaimBrokenError) as error:
+            return error
+        return None
+
 
 def _pages(moment: Moment, mm: Mm, area: Area, title: str) -> Pages:
     walks = [walk(moment.memory, mm.space, address) for address in area]
@@ -160,7 +202,7 @@ def _mm(mm: Mm, title: str) -> MmReading:
         "mm", title, (), mm.address,
         rss_file=rss.file, rss_anon=rss.anon, rss_swap=rss.swap, rss_shmem=rss.shmem,
         total_vm=mm.total_vm, locked_vm=mm.locked_vm, pinned_vm=mm.pinned_vm, map_count=mm.map_count,
-        pgtables_bytes=mm.pgtables_bytes, flag_names=_mmf_names(mm),
+        pgtables_bytes=mm.pgtables_bytes, mmap_lock=mm.mmap_lock, flag_names=_mmf_names(mm),
     )  # fmt: skip
 
 

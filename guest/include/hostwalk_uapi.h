@@ -120,6 +120,7 @@ enum hostwalk_gup_call {
 
 #define HOSTWALK_GUP_NO_PAGES	(1u << 0)	/* pass pages == NULL */
 #define HOSTWALK_GUP_NO_LOCKED	(1u << 1)	/* _remote: pass locked == NULL */
+#define HOSTWALK_GUP_WRITE_LOCK	(1u << 2)	/* not _remote, _unlocked: hold mmap_lock for writing */
 
 struct hostwalk_gup {
 	__u32 call;		/* enum hostwalk_gup_call */
@@ -136,11 +137,17 @@ struct hostwalk_gup {
 	__s32 locked;		/* out: *locked after the call, where the call has one; else -1 */
 };
 
+/* Up to UNPIN_USER_PAGES_DIRTY_LOCK a call for each page, after it one for all. */
 enum hostwalk_release_how {
 	HOSTWALK_PUT_PAGE = 1,
 	HOSTWALK_SET_PAGE_DIRTY_LOCK,	/* set_page_dirty_lock(), then put_page() */
 	HOSTWALK_UNPIN_USER_PAGE,
+	HOSTWALK_SET_PAGE_DIRTY,	/* set_page_dirty(), then put_page() */
 	HOSTWALK_UNPIN_USER_PAGES_DIRTY_LOCK,
+	HOSTWALK_UNPIN_USER_PAGES,	/* since 6.12.5 those that are not held are NULL in it */
+	HOSTWALK_UNPIN_USER_PAGES_ALL_DIRTY,	/* unpin_user_pages_dirty_lock(), once */
+	HOSTWALK_UNPIN_USER_PAGE_RANGE_DIRTY_LOCK,	/* EPERM if the frames do not follow each other */
+	HOSTWALK_UNPIN_USER_PAGES_ERROR,	/* unpin_user_pages(pages, -EFAULT): gives nothing back */
 };
 
 struct hostwalk_release {

@@ -41,6 +41,10 @@
 /* 6.3, the rework of is_valid_gup_args(): every call checks pages and flags */
 #define HOSTWALK_GUP_CHECKS_ARGS	HOSTWALK_SINCE(6, 3)
 
+/* 6.13 and 6.12.5 ("mm/gup: handle NULL pages in unpin_user_pages()") */
+#define HOSTWALK_UNPIN_SKIPS_NULL \
+	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 5))
+
 /* 6.5, 54d020692b34 and three more ("mm/gup: remove ... vmas parameter") */
 #if HOSTWALK_SINCE(6, 5)
 #define hostwalk_get_user_pages(start, nr, flags, pages) \

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* get_user_pages(), its family, and the ways to give the pages back. */
+/* get_user_pages() and its family. */
 #include <linux/mm.h>
 #include <linux/pid.h>
 #include <linux/sched.h>
@@ -16,11 +16,6 @@
 static bool hostwalk_call_pins(u32 call)
 {
 	return call >= HOSTWALK_PIN_USER_PAGES;
-}
-
-static bool hostwalk_how_unpins(u32 how)
-{
-	return how == HOSTWALK_UNPIN_USER_PAGE || how == HOSTWALK_UNPIN_USER_PAGES_DIRTY_LOCK;
 }
 
 static bool hostwalk_call_is_fast(u32 call)
@@ -130,18 +125,58 @@ static long hostwalk_gup_remote(struct hostwalk_gup *gup, struct mm_struct *mm,
 	return ret;
 }
 
+static int hostwalk_gup_lock(const struct hostwalk_gup *gup, struct mm_struct *mm)
+{
+	if (gup->options & HOSTWALK_GUP_WRITE_LOCK)
+		return mmap_write_lock_killable(mm);
+	return mmap_read_lock_killable(mm);
+}
+
+static void hostwalk_gup_unlock(const struct hostwalk_gup *gup, struct mm_struct *mm)
+{
+	if (gup->options & HOSTWALK_GUP_WRITE_LOCK)
+		mmap_write_unlock(mm);
+	else
+		mmap_read_unlock(mm);
+}
+
 static long hostwalk_gup_local(struct hostwalk_gup *gup, struct page **pages)
 {
 	struct mm_struct *mm = current->mm;
 	long ret;
 
-	if (mmap_read_lock_killable(mm))
+	if (hostwalk_gup_lock(gup, mm))
 		return -EINTR;
 	if (gup->call == HOSTWALK_GET_USER_PAGES)
 		ret = hostwalk_get_user_pages(gup->start, gup->nr_pages, gup->gup_flags, pages);
 	else
 		ret = hostwalk_pin_user_pages(gup->start, gup->nr_pages, gup->gup_flags, pages);
-	mmap_read_unlock(mm);
+	hostwalk_gup_unlock(gup, mm);
+	return ret;
+}
+
+static long hostwalk_gup_fast(const struct hostwalk_gup *gup, struct page **pages)
+{
+	switch (gup->call) {
+	case HOSTWALK_GET_USER_PAGES_FAST:
+		return get_user_pages_fast(gup->start, gup->nr_pages, gup->gup_flags, pages);
+	case HOSTWALK_GET_USER_PAGES_FAST_ONLY:
+		return get_user_pages_fast_only(gup->start, gup->nr_pages, gup->gup_flags, pages);
+	default:
+		return pin_user_pages_fast(gup->start, gup->nr_pages, gup->gup_flags, pages);
+	}
+}
+
+/* Where the walk without the lock does not do, this would wait for itself. */
+static long hostwalk_gup_fast_locked(const struct hostwalk_gup *gup, struct page **pages)
+{
+	struct mm_struct *mm = current->mm;
+	long ret;
+
+	if (hostwalk_gup_lock(gup, mm))
+		return -EINTR;
+	ret = hostwalk_gup_fast(gup, pages);
+	hostwalk_gup_unlock(gup, mm);
 	return ret;
 }
 
@@ -155,11 +190,11 @@ static long hostwalk_gup_call(struct hostwalk_gup *gup, struct mm_struct *mm, st
 	case HOSTWALK_PIN_USER_PAGES_REMOTE:
 		return hostwalk_gup_remote(gup, mm, pages);
 	case HOSTWALK_GET_USER_PAGES_FAST:
-		return get_user_pages_fast(gup->start, gup->nr_pages, gup->gup_flags, pages);
 	case HOSTWALK_GET_USER_PAGES_FAST_ONLY:
-		return get_user_pages_fast_only(gup->start, gup->nr_pages, gup->gup_flags, pages);
 	case HOSTWALK_PIN_USER_PAGES_FAST:
-		return pin_user_pages_fast(gup->start, gup->nr_pages, gup->gup_flags, pages);
+		if (gup->options & HOSTWALK_GUP_WRITE_LOCK)
+			return hostwalk_gup_fast_locked(gup, pages);
+		return hostwalk_gup_fast(gup, pages);
 	case HOSTWALK_GET_USER_PAGES_UNLOCKED:
 		return get_user_pages_unlocked(gup->start, gup->nr_pages, pages, gup->gup_flags);
 	default:
@@ -201,37 +236,6 @@ static int hostwalk_gup_run(struct hostwalk_gup *gup, struct page **pages)
 	return 0;
 }
 
-static void hostwalk_unpin(struct hostwalk_pins *pins, u32 index, u32 how)
-{
-	struct page *page = pins->pages[index];
-
-	pins->pages[index] = NULL;
-	switch (how) {
-	case HOSTWALK_SET_PAGE_DIRTY_LOCK:
-		set_page_dirty_lock(page);
-		fallthrough;
-	case HOSTWALK_PUT_PAGE:
-		put_page(page);
-		break;
-	case HOSTWALK_UNPIN_USER_PAGES_DIRTY_LOCK:
-		unpin_user_pages_dirty_lock(&page, 1, true);
-		break;
-	default:
-		unpin_user_page(page);
-	}
-}
-
-void hostwalk_pins_free(struct hostwalk_pins *pins)
-{
-	u32 i, how = pins->pinned ? HOSTWALK_UNPIN_USER_PAGE : HOSTWALK_PUT_PAGE;
-
-	for (i = 0; i < pins->nr; i++)
-		if (pins->pages[i])
-			hostwalk_unpin(pins, i, how);
-	kvfree(pins->pages);
-	kfree(pins);
-}
-
 static struct hostwalk_pins *hostwalk_pins_make(const struct hostwalk_gup *gup)
 {
 	struct hostwalk_pins *pins = kzalloc(sizeof(*pins), GFP_KERNEL);
@@ -264,7 +268,8 @@ long hostwalk_gup(struct hostwalk_file *file, struct hostwalk_gup *gup)
 	long ret;
 
 	if (gup->call < HOSTWALK_GET_USER_PAGES || gup->call > HOSTWALK_PIN_USER_PAGES_UNLOCKED ||
-	    gup->options & ~(HOSTWALK_GUP_NO_PAGES | HOSTWALK_GUP_NO_LOCKED) ||
+	    gup->options & ~(HOSTWALK_GUP_NO_PAGES | HOSTWALK_GUP_NO_LOCKED |
+			     HOSTWALK_GUP_WRITE_LOCK) ||
 	    gup->capacity > HOSTWALK_PAGES_MAX)
 		return -EINVAL;
 	if (hostwalk_gup_damages(gup) && !hostwalk_allow_bug)
@@ -284,53 +289,5 @@ long hostwalk_gup(struct hostwalk_file *file, struct hostwalk_gup *gup)
 		ret = xa_alloc(&file->pins, &gup->handle, pins, xa_limit_31b, GFP_KERNEL);
 	if (ret || !pins->nr)
 		hostwalk_pins_free(pins);
-	return ret;
-}
-
-/* Is every page that the request names still held? */
-static bool hostwalk_pins_hold(const struct hostwalk_pins *pins, u32 first, u32 count)
-{
-	u32 i;
-
-	if (first > pins->nr || count > pins->nr - first)
-		return false;
-	for (i = first; i < first + count; i++)
-		if (!pins->pages[i])
-			return false;
-	return true;
-}
-
-static long hostwalk_release_locked(struct hostwalk_file *file,
-				    const struct hostwalk_release *release)
-{
-	struct hostwalk_pins *pins = xa_load(&file->pins, release->handle);
-	u32 i, end;
-
-	if (!pins)
-		return -ENOENT;
-	if (pins->pinned != hostwalk_how_unpins(release->how) ||
-	    !hostwalk_pins_hold(pins, release->first, release->count))
-		return -EINVAL;
-	end = release->count ? release->first + release->count : pins->nr;
-	for (i = release->first; i < end; i++)
-		if (pins->pages[i])
-			hostwalk_unpin(pins, i, release->how);
-	for (i = 0; i < pins->nr; i++)
-		if (pins->pages[i])
-			return 0;
-	xa_erase(&file->pins, release->handle);
-	hostwalk_pins_free(pins);
-	return 0;
-}
-
-long hostwalk_release(struct hostwalk_file *file, const struct hostwalk_release *release)
-{
-	long ret;
-
-	if (release->how < HOSTWALK_PUT_PAGE || release->how > HOSTWALK_UNPIN_USER_PAGES_DIRTY_LOCK)
-		return -EINVAL;
-	mutex_lock(&file->release_lock);
-	ret = hostwalk_release_locked(file, release);
-	mutex_unlock(&file->release_lock);
 	return ret;
 }

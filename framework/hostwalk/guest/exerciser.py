@@ -53,16 +53,11 @@ class Exerciser(Operations):
         layout = Struct(self.agent.abi, f"struct hostwalk_{shape or request.lower()}")
         payload = layout.pack(**members).ljust(layout.size + room, b"\0")
         number = self.agent.abi[f"HOSTWALK_IOC_{request}"]
-        reply = self.syscall(
+        pending = self.start_syscall(
             "ioctl", self.exerciser, number, self.scratch, payload=payload, reply=len(payload),
             shown=f"{request}, {function}",
         )  # fmt: skip
-        if reply.errno == "EOPNOTSUPP":
-            raise NotExported(function)
-        if reply.errno == "EPERM":
-            raise SyscallFailed(reply.call, "EPERM", remedy=_DANGER)
-        self.must(reply)
-        return Ioctl(layout.unpack(reply.payload), reply.payload[layout.size :])
+        return PendingIoctl(pending, function, layout)
 
     def behind(self, shape: str) -> int:
         """Return the address behind a structure that lies at the start of scratch."""
@@ -88,6 +83,8 @@ class PendingIoctl:
         reply = self.pending.result()
         if reply.errno == "EOPNOTSUPP":
             raise NotExported(self.function)
+        if reply.errno == "EPERM":
+            raise SyscallFailed(reply.call, "EPERM", remedy=_DANGER)
         self.pending.process.must(reply)
         return Ioctl(self.layout.unpack(reply.payload), reply.payload[self.layout.size :])
 

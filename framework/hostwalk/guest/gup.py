@@ -15,21 +15,33 @@ Place = Area | int
 
 
 class Options(TypedDict, total=False):
-    """FOLL_ values by name, ``flags`` for any others.
+    """FOLL_ values by name (``write``: FOLL_WRITE), ``flags`` for any others.
 
-    ``no_pages`` passes a null pages[], ``no_locked`` a null ``locked`` where the call has one; ``write_lock``
-    holds mmap_lock for writing where the exerciser takes it.
+    ``no_pages`` passes a null pages[], ``no_locked`` a null ``locked`` where the call has one. ``write_lock``
+    holds mmap_lock for writing around the call: the subject hangs where the call wants the lock itself.
     """
 
     write: bool
+    get: bool
+    dump: bool
     force: bool
-    longterm: bool
     nowait: bool
+    nofault: bool
+    hwpoison: bool
+    anon: bool
+    longterm: bool
+    split_pmd: bool
+    pci_p2pdma: bool
+    interruptible: bool
     flags: int
     no_pages: bool
     no_locked: bool
     write_lock: bool
     capacity: int
+
+
+GUP_OPTIONS = {"no_pages": "NO_PAGES", "no_locked": "NO_LOCKED", "write_lock": "WRITE_LOCK"}
+NOT_FOLL = {*GUP_OPTIONS, "flags", "capacity"}
 
 
 class Pins:
@@ -176,13 +188,13 @@ class GetUserPages(Exerciser):
         capacity = options.get("capacity", max(0, wanted) + SPARE_ENTRIES)
         started = self.start_ioctl(
             "GUP", function, room=pfn_bytes(capacity), call=self.agent.abi[f"HOSTWALK_{function.upper()}"],
-            gup_flags=self._foll(options), start=start, nr_pages=wanted, pid=pid, options=self._null_pointers(options),
+            gup_flags=self._foll(options), start=start, nr_pages=wanted, pid=pid, options=self._gup_options(options),
             pfns=self.behind("gup"), capacity=capacity,
         )  # fmt: skip
         return PendingPins(self, function, started)
 
-    def _null_pointers(self, options: Options) -> int:
-        chosen = (word for name, word in NULL_POINTERS.items() if options.get(name))
+    def _gup_options(self, options: Options) -> int:
+        chosen = (word for name, word in GUP_OPTIONS.items() if options.get(name))
         return sum(self.agent.abi[f"HOSTWALK_GUP_{word}"] for word in chosen)
 
     def _foll(self, options: Options) -> int:

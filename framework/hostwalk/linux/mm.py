@@ -154,6 +154,14 @@ class Mm:
         return self.linux.member(at, "seqcount_t", "sequence")
 
     @property
+    def mmap_lock(self) -> int:
+        """The count of mmap_lock: 0 when nobody holds it; -1 on PREEMPT_RT, whose lock has none."""
+        if not self.linux.layout.has_member("struct rw_semaphore", "count"):
+            return -1
+        at = self.address + self.linux.layout.offsetof("struct mm_struct", "mmap_lock")
+        return self.linux.member(at, "struct rw_semaphore", "count", signed=True)
+
+    @property
     def rss(self) -> Rss:
         """The counters of resident and swapped pages."""
         layout = self.linux.layout
