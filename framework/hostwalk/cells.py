@@ -70,6 +70,11 @@ class Cell:
         pages = self.linux.user_space.format.name if self.linux.user_space else "no user space"
         return f"Linux {kernel.release} ({kernel.identity[:12]}), {pages}, QEMU {qemu}, {accel.name}: {accel.reason}"
 
+    @property
+    def broken(self) -> bool:
+        """Whether machine or agent failed once, so that nothing more is to be asked of them."""
+        return self.machine.broken is not None or bool(self.agent.broken)
+
     def moment(self) -> Moment:
         """Return the machine's present moment; it is to be stopped."""
         return Moment(self.target.arch, self.memory, self.linux.anew())

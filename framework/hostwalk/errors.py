@@ -61,13 +61,17 @@ class Evidence:
             f"--- {title} ---\n{text.rstrip()}"
             for title, text in (
                 ("kernel report", self.report),
-                ("last console lines", self.console),
+                ("last console lines", self._console_beyond_report()),
                 ("standard error", self.stderr),
                 ("command", self.command),
             )
             if text.strip()
         ]
         return "\n".join(parts)
+
+    def _console_beyond_report(self) -> str:
+        """Return the console's lines without those that the report has already."""
+        return "\n".join(line for line in self.console.splitlines() if line not in self.report)
 
 
 class HostwalkError(Exception):

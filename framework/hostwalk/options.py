@@ -6,7 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostwalk.kernels.index import Wanted
 from hostwalk.target import Target, matrix
+
+DEBIAN = "debian:"
 
 
 def command() -> str:
@@ -39,11 +42,15 @@ class CheckOptions:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The cells asked for, in a stable order; raises UsageError when there are none."""
-        return matrix(
+        """The cells asked for, in a stable order; raises UsageError when there are none or one makes no sense."""
+        targets = matrix(
             self.archs, self.kernels, self.formats,
             accel=self.accel, memory=self.memory, cpus=(self.cpus,),
         )  # fmt: skip
+        for target in targets:
+            if target.kernel.startswith(DEBIAN):
+                Wanted.parse(target.kernel, target.arch)
+        return targets
 
     def pytest_arguments(self) -> list[str]:
         """Return the request as options of the pytest plugin."""

@@ -7,8 +7,10 @@ Fixtures, for this project's contract and for tests of any other repository: ``t
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,7 +86,8 @@ class Session:
 
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
-_ENDING = pytest.StashKey[Ending]()
+PUT_AWAY = "its machine was put away: the next claim gets a fresh one"
+_PLAIN_ERRORS = "AssertionError|ClaimBrokenError|UnnoticedError"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -182,8 +185,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         return (yield from _sabotaged(claim, witness))
     try:
         result = yield
-    except HostwalkError as error:
-        raise witness.machine.explain(error) from error
+    except (HostwalkError, AssertionError) as error:
+        if isinstance(error, HostwalkError):
+            witness.machine.explain(error)
+        witness.prefer_crash(error)
+        raise
     witness.check_console(claim)
     return result
 
@@ -208,8 +214,11 @@ def pytest_runtest_makereport(
     """Turn the end of a claim's test into its result."""
     report = yield
     claim = claim_of(item)
-    failed_setup = call.when == "setup" and call.excinfo is not None
-    if claim is None or not isinstance(item, pytest.Function) or not (call.when == "call" or failed_setup):
+    if claim is None or not isinstance(item, pytest.Function):
+        return report
+    if call.when == "teardown":
+        return _look_back(item, claim, call, report)
+    if call.when == "setup" and call.excinfo is None:
         return report
     ending = _ending(item, claim, call, report)
     _record(item, claim, ending, call.duration)
@@ -220,6 +229,22 @@ def pytest_runtest_makereport(
     return report
 
 
+def _look_back(
+    item: pytest.Function, claim: Claim, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> pytest.TestReport:
+    """Break a claim that was kept if the end of its subject shows that the kernel was damaged."""
+    results, witness = item.config.stash[SESSION].results, item.funcargs.get("witness")
+    if not isinstance(witness, Witness) or not results or results[-1].verdict is not Verdict.KEPT:
+        return report
+    error = call.excinfo.value if call.excinfo is not None else witness.aftermath(claim)
+    ending = judge(claim, witness.layout["LINUX_VERSION_CODE"], error, str(error))
+    if ending.verdict not in (Verdict.KEPT, Verdict.NOT_APPLICABLE):
+        why = f"it was kept, but as its subject ended: {ending.reason}".rstrip(": ")
+        results[-1] = replace(results[-1], verdict=ending.verdict, reason=why, detail=ending.detail)
+        report.outcome, report.longrepr = "failed", f"{why}\n{ending.detail}"
+    return report
+
+
 def _ending(
     item: pytest.Function, claim: Claim, call: pytest.CallInfo[None], report: pytest.TestReport
 ) -> Ending:
@@ -227,12 +252,16 @@ def _ending(
     witness = item.funcargs.get("witness")
     if not isinstance(witness, Witness):
         return judge(claim, 0, error, report.longreprtext)
-    return judge(claim, witness.layout["LINUX_VERSION_CODE"], error, _detail(report, witness))
+    ending = judge(claim, witness.layout["LINUX_VERSION_CODE"], error, _detail(report, witness))
+    if witness.cell.broken:
+        return replace(ending, detail=f"{ending.detail}\n{PUT_AWAY}")
+    return ending
 
 
 def _detail(report: pytest.TestReport, witness: Witness) -> str:
-    lines = [line[1:].strip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
-    return "\n".join([*lines, *witness.story()])
+    lines = [line[4:].rstrip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
+    said = re.sub(rf"\A(?:[\w.]+\.)?(?:{_PLAIN_ERRORS}): ", "", "\n".join(lines))
+    return "\n".join([said, *witness.story()])
 
 
 def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float) -> None:
@@ -243,7 +272,7 @@ def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float)
     session.results.append(
         Result(
             claim.id, claim.page, claim.sentence, target, ending.verdict, ending.reason, ending.detail,
-            seconds, rerun_command(claim, target, sabotage=session.options.sabotage),
+            seconds, rerun_command(claim, target, session.options),
             f"{path}:{(line or 0) + 1}", item.nodeid,
         )
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -31,6 +31,14 @@ class _Collector:
     def pytest_configure(self, config: pytest.Config) -> None:
         """Give the plugin its progress before it starts."""
         config.stash[PROGRESS] = self.progress
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_cmdline_main(self) -> Generator[None, object, object]:
+        """Raise what pytest finds wrong with its command line as an error of ours."""
+        try:
+            return (yield)
+        except pytest.UsageError as error:
+            raise _usage(error) from error
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Start counting claims."""
@@ -65,6 +73,15 @@ def run_contract(options: CheckOptions, progress: Progress = SILENT) -> Run:
             f"no claim matches {options.keyword!r}", remedy="hostwalk check -k takes ids such as gup.ref.1"
         )
     raise HostwalkError(f"the contract could not be run:\n{output.getvalue().strip()}")
+
+
+def _usage(error: pytest.UsageError) -> HostwalkError:
+    """Return the error behind one of pytest's: our own where there is one."""
+    if isinstance(error.__cause__, HostwalkError):
+        return error.__cause__
+    return UsageError(
+        str(error), remedy="hostwalk check -k takes names joined by and, or, not: -k 'gup and not force'"
+    )
 
 
 def _arguments(options: CheckOptions) -> list[str]:

@@ -70,6 +70,8 @@ CPUS = (
 )
 DEFAULT_FORMATS = {Arch.X86_64: "4level", Arch.ARM64: "48bit"}
 DEFAULT_KERNEL = "debian:6.12"
+LEAST_MEMORY = 64
+"""MiB; with less, Debian's kernels and the image do not fit."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,15 @@ class Target:
             object.__setattr__(self, "format", DEFAULT_FORMATS[self.arch])
         known = [cpu.format for cpu in CPUS if cpu.arch is self.arch]
         if self.format not in known:
-            raise UsageError(f"{self.arch} has no format {self.format!r}", remedy=f"use one of: {', '.join(known)}")
+            raise UsageError(
+                f"{self.arch} has no format {self.format!r}", remedy=f"use one of: {', '.join(known)}"
+            )
         if self.accel not in ("auto", "tcg", "kvm"):
             raise UsageError(f"unknown accelerator {self.accel!r}", remedy="use auto, tcg or kvm")
+        if self.memory < LEAST_MEMORY:
+            raise UsageError(f"no kernel boots in {self.memory} MiB", remedy=f"use {LEAST_MEMORY} or more")
+        if self.cpus < 1:
+            raise UsageError(f"a machine cannot have {self.cpus} processors", remedy="use 1 or more")
 
     @property
     def cpu(self) -> Cpu:

@@ -46,7 +46,7 @@ def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> 
         case pytest.skip.Exception():
             return Ending(Verdict.NOT_APPLICABLE, str(error.msg))
         case AssertionError():
-            return _broken(claim, code, detail)
+            return _broken(claim, code, str(error), detail)
         case GuestCrashError():
             return Ending(Verdict.BROKEN, "the guest kernel crashed", str(error), crashed=True)
         case HostwalkError():
@@ -62,8 +62,8 @@ def _where(error: BaseException) -> str:
     return "".join(told.format())
 
 
-def _broken(claim: Claim, code: int, detail: str) -> Ending:
-    if claim.departs is not None and claim.departs.explains(detail, code):
+def _broken(claim: Claim, code: int, failure: str, detail: str) -> Ending:
+    if claim.departs is not None and claim.departs.explains(failure, code):
         return Ending(Verdict.DEPARTS, str(claim.departs), detail)
     return Ending(Verdict.BROKEN, detail=detail)
 
