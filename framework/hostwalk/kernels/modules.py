@@ -65,13 +65,16 @@ def files(directory: Path) -> dict[str, Path]:
 
 
 def load_order(names: Iterable[str], needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """Return names and what they need, each after what it needs itself."""
+    """Return names and what they need, each after what it needs itself; a circle is cut somewhere."""
     order: dict[str, None] = {}
+    seen: set[str] = set()
 
     def add(name: str) -> None:
+        if name in seen:
+            return
+        seen.add(name)
         for each in needs.get(name, ()):
-            if each not in order and each != name:
-                add(each)
+            add(each)
         order[name] = None
 
     for name in names:
