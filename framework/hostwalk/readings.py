@@ -13,6 +13,44 @@ from hostwalk.paging import Leaf, Walk
 NO_PFN = -1
 
 
+@dataclass(frozen=True)
+class Record:
+    """One page of a reading: the walk that led to it (if there was one) and its struct page (if it has one)."""
+
+    pfn: int
+    frame: Page | None
+    walk: Walk | None = None
+
+    @property
+    def leaf(self) -> Leaf | None:
+        """The leaf entry; None where nothing is mapped."""
+        return self.walk.leaf if self.walk is not None else None
+
+    @property
+    def entry(self) -> int:
+        """The last entry that the walk read; 0 when empty."""
+        return self.walk.entry if self.walk is not None else 0
+
+    @property
+    def entry_phys(self) -> int:
+        """Guest physical address of that entry."""
+        return (self.walk.entry_phys if self.walk is not None else None) or 0
+
+    @property
+    def level(self) -> str:
+        """Linux's name of the level at which the walk ended."""
+        return self.walk.levels[-1].name if self.walk is not None and self.walk.levels else ""
+
+    def __str__(self) -> str:
+        parts = []
+        if self.walk is not None:
+            parts.append(
+                str(self.leaf) if self.leaf is not None else f"{self.walk.virt_addr:#018x} {self.walk.end}"
+            )
+        parts.append(f"{self.frame}" if self.frame is not None else "")
+        return "; ".join(filter(None, parts))
+
+
 @dataclass(frozen=True, repr=False)
 class Reading:
     """What was read. ``kind`` is pages, frames, vma or mm; ``address`` that of the kernel object, for the last two."""
@@ -21,9 +59,6 @@ class Reading:
     title: str
     records: tuple[Record, ...] = ()
     address: int = 0
-
-    def __repr__(self) -> str:
-        return f"<{self.title}>"
 
     def __repr__(self) -> str:
         return f"<{self.title}>"

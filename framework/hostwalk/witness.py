@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from hostwalk.errors import GuestCrashError, HostwalkError
-from hostwalk.errors import GuestCrashError, HostwalkError
 from hostwalk.guest import Area
 from hostwalk.linux import Mm, Node
 from hostwalk.linux.node import NODE_STATS
@@ -159,26 +158,6 @@ class Witness:
         for report in self.machine.reports[self._reports :]:
             if not claim.warns or not re.search(claim.warns, report.text):
                 raise ClaimBrokenError(f"the kernel warned: {report.title}\n{report.text}")
-
-    def prefer_crash(self, error: BaseException) -> None:
-        """Raise GuestCrashError in place of an error that a crash of the kernel explains."""
-        try:
-            self.machine.watch()
-        except GuestCrashError as crash:
-            if crash is not error and not isinstance(error, GuestCrashError):
-                raise crash from error
-        except HostwalkError:
-            return
-
-    def aftermath(self, claim: Claim) -> Exception | None:
-        """Return what ``check_console`` finds now, after the end of the claim's subject; nothing in a sabotage run."""
-        if self.saboteur is not None:
-            return None
-        try:
-            self.check_console(claim)
-        except (HostwalkError, ClaimBrokenError) as error:
-            return error
-        return None
 
     def prefer_crash(self, error: BaseException) -> None:
         """Raise GuestCrashError in place of an error that a crash of the kernel explains."""
