@@ -185,7 +185,8 @@ class GetUserPages(Exerciser):
     ) -> PendingPins:
         start, pages = (place.start, place.pages) if isinstance(place, Area) else (place, 1)
         wanted = pages if nr_pages is None else nr_pages
-        capacity = options.get("capacity", max(0, wanted) + SPARE_ENTRIES)
+        room = (self.scratch_size - self.agent.abi["sizeof(struct hostwalk_gup)"]) // pfn_bytes(1)
+        capacity = options.get("capacity", min(room, max(0, wanted) + SPARE_ENTRIES))
         started = self.start_ioctl(
             "GUP", function, room=pfn_bytes(capacity), call=self.agent.abi[f"HOSTWALK_{function.upper()}"],
             gup_flags=self._foll(options), start=start, nr_pages=wanted, pid=pid, options=self._gup_options(options),

@@ -87,7 +87,7 @@ def test_what_is_asked_of_get_user_pages(make: Make, abi: Layout) -> None:
     )
 
 
-@pytest.mark.parametrize("nr_pages", [0, -1, -(1 << 63)])
+@pytest.mark.parametrize("nr_pages", [0, -1, -(1 << 63), 1 << 40])
 def test_odd_numbers_are_passed_on(make: Make, nr_pages: int) -> None:
     subject, exerciser = make(gup={"ret": 0, "filled": 0})
     with subject.get_user_pages_fast(0x1234, nr_pages=nr_pages):
