@@ -6,7 +6,7 @@ fresh one takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -168,6 +168,7 @@ class Cells:
         self._futures: dict[Target, Future[Cell]] = {}
         self._current: Target | None = None
         self.identities: dict[str, str] = {}
+        self.on_loss: Callable[[Target, HostwalkError], None] = lambda _target, _error: None
 
     def __enter__(self) -> Self:
         return self
@@ -187,12 +188,23 @@ class Cells:
         self._current = target
         self._start_from(target)
         cell = _result(self._futures[target])
-        if not _is_well(cell):
+        if not self._is_well(cell):
             cell.close()
             self._futures[target] = self._workers.submit(boot, cell.prepared)
             cell = _result(self._futures[target])
         self.identities[target.name] = cell.identity
         return cell
+
+    def _is_well(self, cell: Cell) -> bool:
+        """Whether more claims can run on it; a failure that nobody knew of goes to ``on_loss``."""
+        if cell.broken:
+            return False
+        try:
+            cell.machine.check()
+        except HostwalkError as error:
+            self.on_loss(cell.target, error)
+            return False
+        return True
 
     def retire(self, target: Target | None) -> None:
         """End the target's machine: no more claims will run on it."""
@@ -225,11 +237,3 @@ def _result(future: Future[Cell]) -> Cell:
     if error is not None:
         raise error.with_traceback(None)
     return future.result()
-
-
-def _is_well(cell: Cell) -> bool:
-    try:
-        cell.machine.check()
-    except HostwalkError:
-        return False
-    return not cell.agent.broken

@@ -26,7 +26,7 @@ from hostwalk.options import CheckOptions
 from hostwalk.report.model import Result, Run, Verdict
 from hostwalk.sabotage import Saboteur
 from hostwalk.target import Target
-from hostwalk.verdicts import Ending, UnnoticedError, judge, rerun_command
+from hostwalk.verdicts import Ending, UnnoticedError, judge, judge_error, rerun_command
 from hostwalk.witness import Witness
 
 
@@ -72,8 +72,19 @@ class Session:
         self.targets = options.targets
         self.seed = options.seed if options.seed is not None else random.randrange(1 << 32)  # noqa: S311
         self.cells = Cells(self.targets, options, progress)
+        self.cells.on_loss = self._lost
         self.results: list[Result] = []
         self._start = time.monotonic()
+
+    def amend(self, ending: Ending, when: str) -> None:
+        """Replace the verdict of the last claim, which was kept until something came to light afterwards."""
+        why = f"it was kept, but {when}: {ending.reason}".rstrip(": ")
+        self.results[-1] = replace(self.results[-1], verdict=ending.verdict, reason=why, detail=ending.detail)
+
+    def _lost(self, target: Target, error: HostwalkError) -> None:
+        """Blame damage that was found in a machine between two claims on the one that ran there last."""
+        if self.results and self.results[-1].target == target and self.results[-1].verdict is Verdict.KEPT:
+            self.amend(judge_error(error), "before the next claim began")
 
     @property
     def run(self) -> Run:
@@ -226,6 +237,8 @@ def pytest_runtest_makereport(
         report.outcome, report.wasxfail = "skipped", f"departs: {ending.reason}"
     if ending.verdict is Verdict.NOT_APPLICABLE:
         report.outcome = "skipped"
+    if ending.verdict is Verdict.BROKEN and (seen := item.funcargs.get("witness")):
+        report.sections.append(("hostwalk", "\n".join(seen.story())))
     return report
 
 
@@ -233,15 +246,18 @@ def _look_back(
     item: pytest.Function, claim: Claim, call: pytest.CallInfo[None], report: pytest.TestReport
 ) -> pytest.TestReport:
     """Break a claim that was kept if the end of its subject shows that the kernel was damaged."""
-    results, witness = item.config.stash[SESSION].results, item.funcargs.get("witness")
-    if not isinstance(witness, Witness) or not results or results[-1].verdict is not Verdict.KEPT:
+    session, witness = item.config.stash[SESSION], item.funcargs.get("witness")
+    if (
+        not isinstance(witness, Witness)
+        or not session.results
+        or session.results[-1].verdict is not Verdict.KEPT
+    ):
         return report
     error = call.excinfo.value if call.excinfo is not None else witness.aftermath(claim)
     ending = judge(claim, witness.layout["LINUX_VERSION_CODE"], error, str(error))
     if ending.verdict not in (Verdict.KEPT, Verdict.NOT_APPLICABLE):
-        why = f"it was kept, but as its subject ended: {ending.reason}".rstrip(": ")
-        results[-1] = replace(results[-1], verdict=ending.verdict, reason=why, detail=ending.detail)
-        report.outcome, report.longrepr = "failed", f"{why}\n{ending.detail}"
+        session.amend(ending, "as its subject ended")
+        report.outcome, report.longrepr = "failed", f"{session.results[-1].reason}\n{ending.detail}"
     return report
 
 

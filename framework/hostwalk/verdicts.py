@@ -47,11 +47,16 @@ def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> 
             return Ending(Verdict.NOT_APPLICABLE, str(error.msg))
         case AssertionError():
             return _broken(claim, code, str(error), detail)
-        case GuestCrashError():
-            return Ending(Verdict.BROKEN, "the guest kernel crashed", str(error), crashed=True)
         case HostwalkError():
-            return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error))
+            return judge_error(error)
     return Ending(Verdict.UNPROVEN, f"{type(error).__name__}: {error}", _where(error))
+
+
+def judge_error(error: HostwalkError) -> Ending:
+    """Return the verdict where an error ended the claim: broken by the kernel if it crashed, else unproven."""
+    if isinstance(error, GuestCrashError):
+        return Ending(Verdict.BROKEN, "the guest kernel crashed", str(error), crashed=True)
+    return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error))
 
 
 def _where(error: BaseException) -> str:

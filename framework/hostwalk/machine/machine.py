@@ -38,6 +38,13 @@ STDERR_KEPT = 1 << 14
 REAP_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 LONGEST_FUNCTION = 1 << 16
+REMEDIES: tuple[tuple[type[MachineError], str], ...] = (
+    (GuestCrashError, "read the kernel's report; to see it again, run this claim alone"),
+    (MachineDiedError, "run it again; if QEMU was killed, look for the host's out-of-memory killer (dmesg)"),
+    (GuestHungError, "run this claim alone to see whether the kernel hangs again or the host was busy"),
+    (BootError, "see how far the guest came on its console; try --accel tcg, or another kernel"),
+)
+"""What to try, by what went wrong with a machine."""
 
 
 class NamedAddresses(Protocol):
@@ -263,6 +270,9 @@ class Machine:
         if first:
             self.broken = error
             error.phase = self.phase if error.phase is Phase.OPERATION else error.phase
+            error.remedy = error.remedy or next(
+                (text for kind, text in REMEDIES if isinstance(error, kind)), ""
+            )
         if first and isinstance(error, GuestHungError | BootError | MachineDiedError):
             error.message += f"; {self._look()}"
         known = self.evidence
