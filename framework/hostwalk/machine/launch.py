@@ -49,7 +49,6 @@ def launch(
         words = _words(plan, wiring, cmdline_extra) + tuple(extra)
         qemu = _spawn(stack, words, wiring, ends.stderr)
         machine = Machine(plan, qemu, process.quote(words), ends)
-        stack.callback(machine.close)
         _greet(machine, ends.qmp, deadline)
         stack.callback(_end, machine, qemu)
         yield machine

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -98,37 +96,6 @@ class Plan:
     accel: Accel
 
 
-class Wake:
-    """A descriptor that becomes readable when something happened; any thread may ``set`` it."""
-
-    def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._lock = threading.Lock()
-
-    def fileno(self) -> int:
-        """Return the descriptor, -1 after close."""
-        return self._fd
-
-    def set(self) -> None:
-        """Make it readable."""
-        with self._lock:
-            if self._fd >= 0:
-                os.eventfd_write(self._fd, 1)
-
-    def clear(self) -> None:
-        """Make it unreadable."""
-        try:
-            os.eventfd_read(self._fd)
-        except BlockingIOError:
-            return
-
-    def close(self) -> None:
-        """Close it."""
-        with self._lock:
-            os.close(self._fd)
-            self._fd = -1
-
-
 class Machine:
     """A running machine; made by ``launch``, used by one thread at a time.
 
@@ -152,10 +119,8 @@ class Machine:
         self.ram_size = plan.target.memory << 20
         self._process = process
         self._stderr_fd = ends.stderr
-        self._wake = Wake()
         self._running = True
         self._depth = 0
-        self._pidfd = os.pidfd_open(process.pid)
         self._gdb = GdbStub(ends.gdb)
         self.qmp: Qmp
 
@@ -170,8 +135,6 @@ class Machine:
             self._running = event.name == "RESUME"
         if event.name == "STOP":
             self._gdb.drain()
-        if event.name in ("SHUTDOWN", "GUEST_PANICKED", "RESET"):
-            self._wake.set()
 
     def __repr__(self) -> str:
         return f"<Machine {self.target} pid {self.pid} {self.accel.name}>"
@@ -235,34 +198,6 @@ class Machine:
         what = "powered itself off" if reason == "guest-shutdown" else f"ended ({reason})"
         kind = BootError if self.phase is Phase.BOOT else MachineError
         raise kind(f"the guest {what}")
-
-    def wait_readable(self, fd: int, deadline: Deadline, what: str) -> None:
-        """Wait until a descriptor (the agent's port) is readable, watching the machine meanwhile.
-
-        Raises what ``watch`` raises, at once when it happens; at the deadline GuestHungError, which says that
-        ``what`` did not come.
-        """
-        poll = select.poll()
-        for each in (fd, self._pidfd, self._wake.fileno()):
-            poll.register(each, select.POLLIN)
-        console = self.console.fileno()
-        poll.register(console, select.POLLIN)
-        while True:
-            ready = dict(poll.poll(deadline.remaining * 1000))
-            if fd in ready:
-                return
-            self._wake.clear()
-            self.watch()
-            if ready.get(console, 0) & select.POLLHUP:
-                poll.unregister(console)
-            if deadline.expired:
-                raise self.hung(f"{what} did not come within {deadline.seconds:.3g} s")
-
-    def hung(self, message: str) -> GuestHungError:
-        """Return (not raise) the error of a guest that does not answer, with how it looks from outside."""
-        error = GuestHungError(message)
-        self.explain(error)
-        return error
 
     def explain(self, error: HostwalkError) -> HostwalkError:
         """Add to an error what is known of the machine, and return it; a MachineError breaks the machine."""
@@ -353,8 +288,3 @@ class Machine:
             else:
                 values = self._gdb.read(cpu, ARM64_NAMES, self.qmp)
         return Registers(self.target.arch, values, cpu)
-
-    def close(self) -> None:
-        """Let go of what the machine itself has opened; for ``launch``, after QEMU's end."""
-        self._wake.close()
-        os.close(self._pidfd)
