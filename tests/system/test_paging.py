@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from hostwalk.guest import Area
+from hostwalk.guest import Area, SubjectDied
 from hostwalk.linux import Linux
 from hostwalk.machine.command import RAM
 from hostwalk.memory import ProcessVm, QmpReader, XpReader, hmp, host_ranges, ram_map
-from hostwalk.paging import Rights, scan, spaces, walk
+from hostwalk.paging import End, Rights, scan, spaces, walk
 from hostwalk.target import Arch
 
 PRESENT, SWAPPED, PFN = 1 << 63, 1 << 62, (1 << 55) - 1
@@ -41,16 +41,26 @@ def fill(subject):
     subject.mmap(pages=4, prot="rwx").touch()
     file = subject.open("/init", "O_RDONLY")
     subject.mmap(pages=16, prot="r", fd=file).load()
-    pool = subject.open("/proc/sys/vm/nr_hugepages", "O_WRONLY")
-    subject.write(pool, b"2\n")
-    huge = huge_size(subject)
-    if huge and subject.read_file("/proc/sys/vm/nr_hugepages").strip() == b"2":
-        subject.mmap(pages=huge // subject.page_size, hugetlb=True)[0].touch()
+    fill_huge(subject)
 
 
-def huge_size(subject):
+def fill_huge(subject):
+    """Add a page of the pool and a transparent one, as far as the guest has them."""
+    set_to(subject, "/proc/sys/vm/nr_hugepages", b"1")
+    set_to(subject, "/sys/kernel/mm/transparent_hugepage/enabled", b"madvise")
     found = re.search(r"Hugepagesize:\s+(\d+) kB", subject.read_file("/proc/meminfo").decode())
-    return int(found[1]) << 10 if found else 0
+    size = int(found[1]) << 10
+    if subject.read_file("/proc/sys/vm/nr_hugepages").strip() == b"1":
+        subject.mmap(pages=size // subject.page_size, hugetlb=True)[0].touch()
+    area = subject.mmap(pages=size // subject.page_size, aligned=size)
+    subject.madvise(area, "HUGEPAGE")
+    area[0].touch()
+
+
+def set_to(subject, path, text):
+    file = subject.open(path, "O_WRONLY")
+    subject.write(file, text)
+    subject.close(file)
 
 
 def maps_of(subject):
@@ -109,6 +119,29 @@ def test_scan_finds_what_pagemap_and_walks_find(cell, subject, busy):
     assert not leaves.findings
 
 
+def test_large_pages_are_seen(cell, subject, busy):
+    with cell.machine.stopped():
+        leaves = scan(cell.memory, mm_of(busy, subject).space)
+    large = leaves[leaves.size > subject.page_size]
+    assert len(large) >= 1
+    assert all(busy.pagemap[leaf.virt_addr] & PFN == leaf.pfn for leaf in large)
+
+
+def test_a_poisoned_page_leaves_an_entry_that_names_it(cell, subject):
+    if not cell.prepared.image.layout["CONFIG_MEMORY_FAILURE"]:
+        pytest.skip("the kernel has no CONFIG_MEMORY_FAILURE")
+    area = subject.mmap(pages=1).touch()
+    with cell.machine.stopped():
+        before = cell.linux.anew().task(subject.pid).mm.walk(area.start)
+    # Whoever poisons a page of its own is killed, so a child does it to the page that it shares.
+    with pytest.raises(SubjectDied), subject.fork() as child:
+        child.madvise((area.start, area.length), "HWPOISON")
+    with cell.machine.stopped():
+        after = cell.linux.anew().task(subject.pid).mm.walk(area.start)
+    assert (after.end, after.pfn) == (End.NOT_PRESENT, None)
+    assert (after.leaf.swap.name, after.leaf.swap.pfn) == ("hwpoison", before.pfn)
+
+
 def addresses(cell, busy, halves):
     """Return boundary and random addresses of both halves, and of neither."""
     chosen = random.Random(3)
@@ -134,15 +167,16 @@ def ours(cell, halves, address, *, el0):
     return seen.phys_addr
 
 
-def theirs(cell, address):
-    found = re.search(r"gpa: (0x[0-9a-f]+)", hmp(cell.machine.qmp, f"gva2gpa {address:#x}"))
+def theirs(cell, address, cpu):
+    line = {"command-line": f"gva2gpa {address:#x}", "cpu-index": cpu}
+    found = re.search(r"gpa: (0x[0-9a-f]+)", cell.machine.qmp.execute("human-monitor-command", line))
     return int(found[1], 16) if found else None
 
 
-def compare(cell, halves, which, *, el0):
+def compare(cell, halves, which, *, cpu=0, el0):
     tally = Counter()
     for address in which:
-        mine, other = ours(cell, halves, address, el0=el0), theirs(cell, address)
+        mine, other = ours(cell, halves, address, el0=el0), theirs(cell, address, cpu)
         assert mine == other, f"{address:#x}: {halves.of(address)}"
         tally["mapped" if other is not None else "not mapped"] += 1
     return tally
@@ -150,27 +184,29 @@ def compare(cell, halves, which, *, el0):
 
 @contextmanager
 def caught_in_user_mode(cell, subject):
-    """Hold the machine while the subject runs in user mode; yield the processor's registers."""
+    """Hold the machine while the subject runs in user mode; yield its processor's registers."""
     with subject.spin(SPIN):
         for _ in range(TRIES):
             with cell.machine.stopped():
-                registers = cell.machine.registers()
-                user_mode = (
-                    registers["cpl"] == 3 if cell.target.arch is Arch.X86_64 else registers["cpsr"] & 0xC == 0
-                )
-                if (
-                    user_mode
-                    and spaces(registers).user.root == cell.linux.anew().task(subject.pid).mm.space.root
-                ):
-                    yield registers
+                root = cell.linux.anew().task(subject.pid).mm.space.root
+                every = [cell.machine.registers(cpu) for cpu in range(cell.target.cpus)]
+                found = [one for one in every if in_user_mode(one) and spaces(one).user.root == root]
+                if found:
+                    yield found[0]
                     return
         pytest.fail("the subject was not caught in user mode")
+
+
+def in_user_mode(registers):
+    return registers["cpl"] == 3 if registers.arch is Arch.X86_64 else registers["cpsr"] & 0xC == 0
 
 
 def test_walks_lead_where_qemu_says(cell, subject, busy):
     with caught_in_user_mode(cell, subject) as registers:
         halves = spaces(registers)
-        tally = compare(cell, halves, addresses(cell, busy, halves), el0=cell.target.arch is Arch.ARM64)
+        tally = compare(
+            cell, halves, addresses(cell, busy, halves), cpu=registers.cpu, el0=cell.target.arch is Arch.ARM64
+        )
     assert tally["mapped"] > ADDRESSES // 4
     assert tally["not mapped"] > ADDRESSES // 16
 
@@ -218,10 +254,15 @@ def test_counters_are_what_a_scan_adds_up(cell, subject, busy):
         mm = mm_of(busy, subject)
         rss, total = mm.rss, mm.total_vm
         leaves = scan(cell.memory, mm.space, non_present=True)
-        pages = leaves[leaves.linux_present & ~leaves.linux("special") & (leaves.size == subject.page_size)]
-        anon = busy.linux.pages(pages.pfn).anon
-    assert rss.anon == int(anon.sum())
-    assert rss.file + rss.shmem == int((~anon).sum())
+        counted = leaves.linux_present & ~leaves.linux("special")
+        for vma in mm.vmas():
+            if vma.has("VM_HUGETLB"):
+                counted &= (leaves.virt_addr < vma.start) | (leaves.virt_addr >= vma.end)
+        pages = leaves[counted]
+        anon = busy.linux.anew().pages(pages.pfn).anon
+    sizes = pages.size // subject.page_size
+    assert rss.anon == int(sizes[anon].sum())
+    assert rss.file + rss.shmem == int(sizes[~anon].sum())
     assert total == sum(end - start for start, end, _ in busy.maps) // subject.page_size
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 
 from hostwalk.memory.physical import PhysicalMemory
 from hostwalk.paging.columns import Bytes, Finding, Leaves, allowed
-from hostwalk.paging.format import ALL_RIGHTS, PRESENT, Level, Mask, Match, Words, number
+from hostwalk.paging.format import ALL_RIGHTS, PRESENT, Level, Mask, Words, number
 from hostwalk.paging.space import AddressSpace
 
 CHUNK = 1 << 24
 REVISITS = 4096
 MAX_TABLES = 1 << 18
 LISTED = 100
+SEGMENTS = 64
 _T = TypeVar("_T", np.uint64, np.uint8)
 
 
@@ -80,6 +82,8 @@ class _Entries:
         return len(self.value)
 
     def take(self, which: Mask) -> _Entries:
+        if which.all():
+            return self
         return _Entries(self.value[which], self.virt[which], self.phys[which], self.row[which])
 
 
@@ -150,21 +154,37 @@ class _Scan:
 
     def _read(self, depth: int, level: Level, tables: _Tables) -> _Tables:
         """Read some tables of one level, keep their leaves, return the tables below."""
-        words = self.memory.gather(tables.phys, level.table_size).ravel()
-        high = self.space.format.address_zero
-        if self._inside(level, tables) and _all(level.leaf, level.leaf_zero | high, words):
-            self.found.append(_every(depth, level, tables, words))
-            return _join([], depth + 1)
-        entries = self._entries(level, tables, words)
-        if _all(level.leaf, level.leaf_zero | high, entries.value):
-            self._keep(depth, entries, tables)
-            return _join([], depth + 1)
-        return self._sort_out(depth, level, tables, entries)
+        rows = self.memory.gather(tables.phys, level.table_size)
+        below = []
+        for first, last, full in _segments(self._full(level, tables, rows)):
+            part, words = tables.take(slice(first, last)), rows[first:last].ravel()
+            if full:
+                self.found.append(_every(depth, level, part, words))
+            else:
+                below.append(self._pick(depth, level, part, words))
+        return _join(below, depth + 1)
 
-    def _inside(self, level: Level, tables: _Tables) -> bool:
-        """Return whether all that the tables stand for is in the range."""
-        last = int(tables.virt.max()) + (1 << level.shift + level.bits) - 1
-        return int(tables.virt.min()) >= self.first and last <= self.last
+    def _full(self, level: Level, tables: _Tables, rows: Words) -> Mask:
+        """Return which tables hold nothing but leaves, all in the range: so it is when their AND and OR are."""
+        both, either = np.bitwise_and.reduce(rows, axis=1), np.bitwise_or.reduce(rows, axis=1)
+        zero = level.leaf_zero | self.space.format.address_zero
+        leaves = level.leaf.holds(both) & level.leaf.holds(either) & (either & zero == 0)
+        span = (1 << level.shift + level.bits) - 1
+        full: Mask = leaves & (tables.virt >= self.first) & (tables.virt + span <= self.last)
+        return full
+
+    def _pick(self, depth: int, level: Level, tables: _Tables, words: Words) -> _Tables:
+        """Do the same for tables whose entries are of several kinds."""
+        entries = self._entries(level, tables, words)
+        value = entries.value
+        table, leaf = level.table.holds(value), level.leaf.holds(value)
+        high = self.space.format.address_zero
+        wrong = np.where(table, value & (level.table_zero | high), value & (level.leaf_zero | high)) != 0
+        absent = ~PRESENT.holds(value)
+        reserved = ~absent & (wrong | ~(leaf | table))
+        self._note_entries("reserved bits or a reserved type", level, entries.take(reserved))
+        self._keep(depth, entries.take(absent | (leaf & ~reserved)), tables)
+        return self._below(depth, level, tables, entries.take(table & ~reserved))
 
     def _entries(self, level: Level, tables: _Tables, words: Words) -> _Entries:
         """Return the entries of interest, with their addresses, those outside the range left out."""
@@ -174,22 +194,7 @@ class _Scan:
         virt = (index << level.shift) + (tables.virt - (number_of << span))[row]
         phys = (index << 3) + (tables.phys - (number_of << (3 + level.bits)))[row]
         entries = _Entries(words[at], virt, phys, row)
-        if self._inside(level, tables):
-            return entries
         return entries.take((virt <= self.last) & (virt + (level.size - 1) >= self.first))
-
-    def _sort_out(self, depth: int, level: Level, tables: _Tables, entries: _Entries) -> _Tables:
-        """Keep the leaves, note what is reserved, return the tables that the others point at."""
-        value, high = entries.value, self.space.format.address_zero
-        table, leaf = level.table.holds(value), level.leaf.holds(value)
-        wrong = np.where(table, value & (level.table_zero | high), value & (level.leaf_zero | high)).astype(
-            bool
-        )
-        absent = ~PRESENT.holds(value)
-        reserved = ~absent & (wrong | ~(leaf | table))
-        self._note_entries("reserved bits or a reserved type", level, entries.take(reserved))
-        self._keep(depth, entries.take(absent | (leaf & ~reserved)), tables)
-        return self._below(depth, level, tables, entries.take(table & ~reserved))
 
     def _below(self, depth: int, level: Level, tables: _Tables, entries: _Entries) -> _Tables:
         format_ = self.space.format
@@ -248,12 +253,14 @@ def _join(parts: list[_Tables], columns: int) -> _Tables:
     return _Tables(*(np.concatenate([getattr(part, name) for part in parts]) for name in TABLE_COLUMNS))
 
 
-def _all(leaf: Match, zero: int, words: Words) -> bool:
-    """Return whether all are leaves without a reserved bit: so it is when their AND and their OR are."""
-    if not len(words):
-        return True
-    both, either = int(np.bitwise_and.reduce(words)), int(np.bitwise_or.reduce(words))
-    return leaf.holds(both) and leaf.holds(either) and not either & zero
+def _segments(full: Mask) -> Iterator[tuple[int, int, bool]]:
+    """Yield (first, last + 1, full) of neighbours that are alike; as one mixed run when they alternate a lot."""
+    cuts = (np.flatnonzero(full[1:] != full[:-1]) + 1).tolist()
+    if len(cuts) > SEGMENTS:
+        yield 0, len(full), False
+        return
+    for first, last in pairwise([0, *cuts, len(full)]):
+        yield first, last, bool(full[first])
 
 
 def _every(depth: int, level: Level, tables: _Tables, words: Words) -> _Found:
