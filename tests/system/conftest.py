@@ -1,0 +1,21 @@
+"""What tests that boot machines share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from failure_runs import ONE_CLAIM, Hostwalk
+
+from hostwalk.cache import Cache
+
+FIRST_SECONDS = 600
+
+
+@pytest.fixture(scope="session")
+def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's cache, with all that one claim on x86-64 needs; it must not be changed."""
+    root = Cache.user().root
+    done = Hostwalk(tmp_path_factory.mktemp("warm"), root).run(*ONE_CLAIM, seconds=FIRST_SECONDS)
+    assert done.status == 0, done.text
+    return root
