@@ -182,6 +182,16 @@ class Pages(Frames):
         """A populated entry that no access is allowed to."""
         return self._leaf("prot_none", lambda leaf: leaf.prot_none)
 
+    @property
+    def soft_dirty(self) -> Column:
+        """pte_soft_dirty()."""
+        return self._leaf("soft_dirty", lambda leaf: leaf.soft_dirty)
+
+    @property
+    def uffd_wp(self) -> Column:
+        """pte_uffd_wp()."""
+        return self._leaf("uffd_wp", lambda leaf: leaf.uffd_wp)
+
 
 @dataclass(frozen=True, repr=False)
 class Contents(Pages):
@@ -201,6 +211,16 @@ class VmaReading(Reading):
         if self.vma is None:
             raise WalkError(f"{self.title}: there is no vma")
         return self.vma
+
+    @property
+    def mapped(self) -> bool:
+        """Whether there is a mapping at all."""
+        return self.vma is not None
+
+    @property
+    def page_prot(self) -> int:
+        """vm_page_prot: what a new entry's protection bits are."""
+        return self._vma.page_prot
 
     @property
     def start(self) -> int:
@@ -236,6 +256,7 @@ class MmReading(Reading):
     """One address space; counters in pages, ``pgtables_bytes`` in bytes.
 
     ``mmap_lock`` is the lock's count, 0 when nobody holds it (-1 where the kernel has no such count).
+    ``def_flags`` names the VM_ flags that each new mapping gets.
     """
 
     rss_file: int = 0
@@ -249,6 +270,8 @@ class MmReading(Reading):
     pgtables_bytes: int = 0
     mmap_lock: int = -1
     flag_names: frozenset[str] = frozenset()
+    def_flags: frozenset[str] = frozenset()
+    data_vm: int = 0
 
     def has_flag(self, name: str) -> bool:
         """Whether a flag of mm->flags is set, by its MMF_ name."""
@@ -283,3 +306,25 @@ class CountersReading(Reading):
     def lines(self) -> list[str]:
         """Return the reading as lines for a report."""
         return [self.title, *(f"  {name} {value}" for name, value in self.values)]
+
+
+@dataclass(frozen=True, repr=False)
+class CommittedReading(Reading):
+    """vm_committed_as: pages that the kernel has promised, exact; ``address`` is that of the percpu_counter."""
+
+    pages: int = 0
+
+    def lines(self) -> list[str]:
+        """Return the reading as lines for a report."""
+        return [self.title, f"  {self.pages} pages"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VmasReading(Reading):
+    """All mappings of an address space, in the order of their addresses; ``address`` is that of the first."""
+
+    vmas: tuple[Vma, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the reading as lines for a report."""
+        return [self.title, *(f"  {vma}" for vma in self.vmas)]

@@ -94,6 +94,8 @@ _ENTRY_BITS = {
         "dirty": _Bits((1 << 6, 0), (0, 1 << 6 | 1 << 58)),
         "special": _Bits((1 << 9, 0), (0, 1 << 9)),
         "executable": _Bits((0, 1 << 63), (1 << 63, 0)),
+        "soft_dirty": _Bits((1 << 11, 0), (0, 1 << 11)),
+        "uffd_wp": _Bits((1 << 10, 0), (0, 1 << 10)),
     },
     Arch.ARM64: {
         "writable": _Bits((1 << 51, 1 << 7), (1 << 7, 1 << 51)),
@@ -102,6 +104,7 @@ _ENTRY_BITS = {
         "dirty": _Bits((1 << 55, 0), (1 << 7, 1 << 55)),
         "special": _Bits((1 << 56, 0), (0, 1 << 56)),
         "executable": _Bits((0, 1 << 54), (1 << 54, 0)),
+        "uffd_wp": _Bits((1 << 58, 0), (0, 1 << 58)),
     },
 }
 # A user-readable, not writable leaf: x86-64 P US A NX (PS for a large one); arm64 V AF USER RDONLY nG PXN UXN.
@@ -171,6 +174,36 @@ def vm_flag(flag: str, *, at: int = 1) -> Sabotage:
         return (Write(address, (old ^ moment.layout[flag]).to_bytes(8, "little")),)
 
     return Sabotage(f"toggle {flag}", frozenset({"vma"}), at, alter)
+
+
+def vm_edge(member: str, pages: int, *, at: int = 1) -> Sabotage:
+    """Move ``vm_start`` or ``vm_end`` of the vma that was read."""
+
+    def alter(moment: Moment, reading: Reading) -> tuple[Write, ...]:
+        address = moment.field(reading.address, "struct vm_area_struct", member)
+        return (_add(moment, address, 8, pages * moment.layout["PAGE_SIZE"]),)
+
+    return Sabotage(f"{member} {pages:+} pages", frozenset({"vma"}), at, alter)
+
+
+def committed(delta: int, *, at: int = 1) -> Sabotage:
+    """Change vm_committed_as, in pages."""
+
+    def alter(moment: Moment, reading: Reading) -> tuple[Write, ...]:
+        return (_add(moment, moment.field(reading.address, "struct percpu_counter", "count"), 8, delta),)
+
+    return Sabotage(f"vm_committed_as {delta:+}", frozenset({"committed"}), at, alter)
+
+
+def def_flag(flag: str, *, at: int = 1) -> Sabotage:
+    """Toggle a flag in ``mm->def_flags``."""
+
+    def alter(moment: Moment, reading: Reading) -> tuple[Write, ...]:
+        address = moment.field(reading.address, "struct mm_struct", "def_flags")
+        old = int.from_bytes(moment.memory.read(address, 8), "little")
+        return (Write(address, (old ^ moment.layout[flag]).to_bytes(8, "little")),)
+
+    return Sabotage(f"toggle {flag} in def_flags", frozenset({"mm"}), at, alter)
 
 
 def mm_flag(flag: str, *, at: int = 1) -> Sabotage:

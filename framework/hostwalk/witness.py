@@ -12,12 +12,14 @@ import pytest
 from hostwalk.errors import GuestCrashError, HostwalkError
 from hostwalk.guest import Area
 from hostwalk.linux import Mm, Node
+from hostwalk.linux.mm import percpu_sum
 from hostwalk.linux.node import NODE_STATS
 from hostwalk.memory import covers
 from hostwalk.moment import Moment
 from hostwalk.paging import walk
 from hostwalk.readings import (
     NO_PFN,
+    CommittedReading,
     Contents,
     CountersReading,
     Frames,
@@ -26,6 +28,7 @@ from hostwalk.readings import (
     Reading,
     Record,
     VmaReading,
+    VmasReading,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +103,27 @@ class Witness:
             found = moment.mm(who.pid).vma(area.start)
             title = f"vma at {area.start:#x} of pid {who.pid}"
             return VmaReading("vma", title, (), found.address if found else 0, found)
+
+        return self._see(read)
+
+    def vmas(self, subject: Process) -> VmasReading:
+        """Return all mappings of a subject."""
+
+        def read(moment: Moment) -> VmasReading:
+            vmas = moment.mm(subject.pid).vmas()
+            first = vmas[0].address if vmas else 0
+            return VmasReading("vma", f"mappings of pid {subject.pid}", (), first, vmas)
+
+        return self._see(read)
+
+    def committed(self) -> CommittedReading:
+        """Return how many pages the kernel has promised to all processes: vm_committed_as."""
+
+        def read(moment: Moment) -> CommittedReading:
+            address = moment.linux.symbols["vm_committed_as"]
+            return CommittedReading(
+                "committed", "vm_committed_as", (), address, percpu_sum(moment.linux, address)
+            )
 
         return self._see(read)
 
@@ -203,6 +227,8 @@ def _mm(mm: Mm, title: str) -> MmReading:
         rss_file=rss.file, rss_anon=rss.anon, rss_swap=rss.swap, rss_shmem=rss.shmem,
         total_vm=mm.total_vm, locked_vm=mm.locked_vm, pinned_vm=mm.pinned_vm, map_count=mm.map_count,
         pgtables_bytes=mm.pgtables_bytes, mmap_lock=mm.mmap_lock, flag_names=_mmf_names(mm),
+        def_flags=frozenset(name for name, mask in mm.linux.vm_flags.items() if mm.def_flags & mask),
+        data_vm=mm.get("data_vm"),
     )  # fmt: skip
 
 

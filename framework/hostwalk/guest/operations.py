@@ -114,9 +114,18 @@ class Operations(Process):
         """Write back: ``"SYNC"``, ``"ASYNC"``, ``"SYNC|INVALIDATE"``."""
         self.call("msync", *span(place), self.agent.names.flags(flags, "MS_"))
 
-    def mremap(self, area: Area, pages: int, *, may_move: bool = True, fixed_at: int | None = None) -> Area:
+    def mremap(
+        self,
+        area: Area,
+        pages: int,
+        *,
+        may_move: bool = True,
+        fixed_at: int | None = None,
+        dont_unmap: bool = False,
+    ) -> Area:
         """Resize or move a mapping; return where it is."""
         flags = self.agent.abi["MREMAP_MAYMOVE"] if may_move or fixed_at is not None else 0
+        flags |= self.agent.abi["MREMAP_DONTUNMAP"] if dont_unmap else 0
         flags |= self.agent.abi["MREMAP_FIXED"] if fixed_at is not None else 0
         reply = self.call("mremap", area.start, area.length, pages * area.page_size, flags, fixed_at or 0)
         return self.area(reply.value, pages)

@@ -171,16 +171,9 @@ class Mm:
     def _counter(self, index: int) -> int:
         base = self.address + self.linux.layout.offsetof("struct mm_struct", "rss_stat")
         if self.linux.layout["RSS_STAT_IS_PERCPU"]:
-            return self._percpu(base + index * self.linux.layout.sizeof("struct percpu_counter"))
+            return percpu_sum(self.linux, base + index * self.linux.layout.sizeof("struct percpu_counter"))
         at = base + self.linux.layout.offsetof("struct mm_rss_stat", "count") + 8 * index
         return self.linux.sint(at) + sum(self._cached(index))
-
-    def _percpu(self, counter: int) -> int:
-        total = self.linux.member(counter, "struct percpu_counter", "count", signed=True)
-        if not self.linux.layout.has_member("struct percpu_counter", "counters"):
-            return total
-        parts = self.linux.member(counter, "struct percpu_counter", "counters")
-        return total + sum(self.linux.sint(self.linux.per_cpu(parts, cpu), 4) for cpu in self.linux.cpus())
 
     def _cached(self, index: int) -> list[int]:
         """Return what its tasks have not added yet: 6.1's task->rss_stat."""
@@ -216,6 +209,15 @@ class Mm:
         names = frozenset(name for name, mask in self.linux.vm_flags.items() if flags & mask)
         path = file_path(self.linux, file) if file else None
         return Vma(address, start, end, flags, prot, pgoff, path, names)
+
+
+def percpu_sum(linux: Linux, counter: int) -> int:
+    """Return the exact value of a ``struct percpu_counter`` at a kernel address."""
+    total = linux.member(counter, "struct percpu_counter", "count", signed=True)
+    if not linux.layout.has_member("struct percpu_counter", "counters"):
+        return total
+    parts = linux.member(counter, "struct percpu_counter", "counters")
+    return total + sum(linux.sint(linux.per_cpu(parts, cpu), 4) for cpu in linux.cpus())
 
 
 def file_path(linux: Linux, file: int) -> str:
