@@ -86,6 +86,22 @@ static bool hostwalk_gup_unchecked(const struct hostwalk_gup *gup)
 }
 #endif
 
+/* To all but the fast calls a negative number is as many pages as there are. */
+static bool hostwalk_negative_overruns(const struct hostwalk_gup *gup)
+{
+	unsigned long start = untagged_addr(gup->start) & PAGE_MASK;
+	struct mm_struct *mm = current->mm;
+	bool overruns;
+
+	if (hostwalk_call_is_remote(gup->call))
+		return true;
+	mmap_read_lock(mm);
+	overruns = (hostwalk_accessible_end(mm, start, gup->gup_flags) - start) >> PAGE_SHIFT >
+		   gup->capacity;
+	mmap_read_unlock(mm);
+	return overruns;
+}
+
 /* Would the call write past pages[], or take what cannot be given back? */
 static bool hostwalk_gup_damages(const struct hostwalk_gup *gup)
 {
@@ -98,9 +114,9 @@ static bool hostwalk_gup_damages(const struct hostwalk_gup *gup)
 		return false;
 	if (fast && !nr)
 		return hostwalk_zero_overruns(gup);
-	/* The fast calls refuse a negative number, to the others it is a huge one. */
+	/* The fast calls refuse a negative number. */
 	if (nr < 0)
-		return !fast;
+		return !fast && hostwalk_negative_overruns(gup);
 	return nr > gup->capacity;
 }
 

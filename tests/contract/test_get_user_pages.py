@@ -1,13 +1,14 @@
-"""get_user_pages and __get_user_pages: what is returned, what is held, what is refused."""
+"""get_user_pages and __get_user_pages: what is returned, and what is held until it is put."""
 
 from __future__ import annotations
 
 from hostwalk.claim import claim, departure
 from hostwalk.guest import Subject
-from hostwalk.sabotage import entry_bit, entry_pfn, page_flag, refcount, vm_flag
+from hostwalk.sabotage import entry_bit, entry_pfn, mm_counter, page_flag, refcount, vm_flag
 from hostwalk.witness import NO_PFN, Witness
 
-PAGE = "get_user_pages(9)"
+DOC = "get_user_pages_remote(9)"
+FLAGS = "include/linux/mm_types.h"
 OLD_PAGE = "__get_user_pages(9)"
 
 
@@ -38,7 +39,8 @@ def test_each_page_holds_one_reference_until_put_page(subject: Subject, witness:
 
 @claim(
     "gup.instant.1", OLD_PAGE,
-    "It must match the page that would be there if a user were to access the address at that instant.",
+    "It takes the page that would be accessed if a user thread accesses the given user virtual address at that "
+    "instant.",
     sabotage=entry_pfn(+1),
 )  # fmt: skip
 def test_pages_are_those_the_page_tables_map(subject: Subject, witness: Witness) -> None:
@@ -47,7 +49,7 @@ def test_pages_are_those_the_page_tables_map(subject: Subject, witness: Witness)
         assert witness.pages(area).pfns == pins.pfns
 
 
-@claim("gup.zero.1", OLD_PAGE, "If nr_pages is 0 [...], returns 0.", sabotage=refcount(+1, at=2))
+@claim("gup.zero.1", OLD_PAGE, "If nr_pages is 0 or negative, returns 0.", sabotage=refcount(+1, at=2))
 def test_no_pages_asked_for(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -84,7 +86,7 @@ def test_an_unmapped_address_is_efault(subject: Subject, witness: Witness) -> No
 
 
 @claim(
-    "gup.write.1", PAGE, "FOLL_WRITE: the page is one that a user could write: copy-on-write is broken first.",
+    "gup.write.1", FLAGS, "FOLL_WRITE: check pte is writable",
     sabotage=entry_bit("writable", set=False, at=2),
 )  # fmt: skip
 def test_write_breaks_copy_on_write(subject: Subject, witness: Witness) -> None:
@@ -101,7 +103,9 @@ def test_write_breaks_copy_on_write(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "gup.read.1", PAGE, "Without FOLL_WRITE the mapping is left as a read would leave it.",
+    "gup.read.1", OLD_PAGE,
+    "It takes the page that would be accessed if a user thread accesses the given user virtual address at that "
+    "instant.",
     sabotage=entry_pfn(+1, at=1),
 )  # fmt: skip
 def test_read_maps_the_zero_page(subject: Subject, witness: Witness) -> None:
@@ -111,98 +115,6 @@ def test_read_maps_the_zero_page(subject: Subject, witness: Witness) -> None:
         assert pins.returned == 2
         assert held.pfns == witness.zero_pfn
         assert held.writable == 0
-
-
-@claim(
-    "gup.access.1", PAGE, "A write to a mapping without VM_WRITE is refused with -EFAULT unless FOLL_FORCE is given.",
-    sabotage=entry_bit("writable", set=True, at=2),
-)  # fmt: skip
-def test_write_to_a_read_only_mapping_is_efault(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=2, prot="r").load()
-    before = witness.pages(area)
-    with subject.get_user_pages(area, write=True) as pins:
-        after = witness.pages(area)
-        assert (pins.errno, pins.filled) == ("EFAULT", 0)
-        assert after.refcounts == before.refcounts
-        assert after.writable == 0
-
-
-@claim(
-    "gup.force.1", OLD_PAGE, "force: whether to force access even when user mapping is currently protected.",
-    sabotage=entry_bit("writable", set=True, at=2),
-)  # fmt: skip
-def test_force_writes_a_private_copy_and_leaves_the_mapping_read_only(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=1, prot="r", fd=subject.memfd(1)).load()
-    before = witness.pages(area)
-    with subject.get_user_pages(area, write=True, force=True) as pins:
-        held = witness.pages(area)
-        assert pins.returned == 1
-        assert held.pfns == pins.pfns
-        assert held.pfns != before.pfns
-        assert held.anon == 1
-        assert held.exclusive == 1
-        assert held.writable == 0
-
-
-@claim(
-    "gup.force.2", OLD_PAGE, "force: the page is COWed even in MAP_SHARED mappings.",
-    sabotage=entry_bit("writable", set=True, at=2),
-    departs=departure(
-        "FOLL_FORCE with FOLL_WRITE on a mapping that is not copy-on-write is -EFAULT since 3.15",
-        cites="cda540ace6a1 (mm: get_user_pages(write,force) refuse to COW in shared areas)",
-        shows="EFAULT",
-        kernels=">=3.15",
-    ),
-)  # fmt: skip
-def test_force_in_a_shared_mapping(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=1, prot="r", shared=True, fd=subject.memfd(1)).load()
-    with subject.get_user_pages(area, write=True, force=True) as pins:
-        witness.pages(area)
-        assert (pins.returned, pins.errno) == (1, None)
-
-
-@claim(
-    "gup.force.3", PAGE, "FOLL_FORCE never puts an anonymous page into a shared mapping: -EFAULT.",
-    sabotage=entry_pfn(+1, at=2),
-)  # fmt: skip
-def test_force_leaves_a_shared_mapping_alone(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=1, prot="r", shared=True, fd=subject.memfd(1)).load()
-    before = witness.pages(area)
-    with subject.get_user_pages(area, write=True, force=True) as pins:
-        after = witness.pages(area)
-        assert (pins.errno, pins.filled) == ("EFAULT", 0)
-        assert after.anon == 0
-        assert after.entries == before.entries
-        assert after.refcounts == before.refcounts
-
-
-@claim(
-    "gup.pfnmap.1", PAGE, "A VM_IO or VM_PFNMAP mapping is refused with -EFAULT and nothing in it changes.",
-    sabotage=entry_bit("dirty", set=True, at=2),
-)  # fmt: skip
-def test_a_pfn_mapping_is_efault(subject: Subject, witness: Witness) -> None:
-    inserted = subject.insert("remap_pfn_range", subject.alloc_pages("order0", nr=1), prot="rw", shared=True)
-    before = witness.pages(inserted.area)
-    with subject.get_user_pages(inserted.area) as pins:
-        after = witness.pages(inserted.area)
-        assert (pins.errno, pins.filled) == ("EFAULT", 0)
-        assert after.entries == before.entries
-        assert after.refcounts == before.refcounts
-
-
-@claim(
-    "gup.stack.1", PAGE, "An address below a stack mapping is -EFAULT: the stack is not grown.",
-    sabotage=entry_bit("present", set=True),
-)  # fmt: skip
-def test_the_stack_is_not_grown(subject: Subject, witness: Witness) -> None:
-    stack = subject.mmap(pages=64, prot="rw")
-    subject.munmap(stack)
-    top = subject.mmap(pages=1, prot="rw", fixed_at=stack[-1:].start, growsdown=True).touch()
-    with subject.get_user_pages(stack[-2:-1]) as pins:
-        below = witness.pages(stack[-2:-1])
-        assert (pins.errno, pins.filled) == ("EFAULT", 0)
-        assert below.pfns == NO_PFN
-        assert witness.vma(top).start == top.start
 
 
 @claim(
@@ -224,8 +136,8 @@ def test_set_page_dirty_lock_leaves_the_page_dirty(subject: Subject, witness: Wi
 
 @claim(
     "gup.unmapped.1", OLD_PAGE,
-    "It does not guarantee that the page exists in the user mappings when __get_user_pages returns [...] but it is "
-    "not freed completely.",
+    "This does not guarantee that the page exists in the user mappings when __get_user_pages returns [...] However it "
+    "does guarantee that the page won't be freed completely.",
     sabotage=refcount(-1, at=2),
 )  # fmt: skip
 def test_a_held_page_outlives_its_mapping(subject: Subject, witness: Witness) -> None:
@@ -241,23 +153,159 @@ def test_a_held_page_outlives_its_mapping(subject: Subject, witness: Witness) ->
 
 
 @claim(
-    "gup.remote.1", "get_user_pages_remote(9)", "get_user_pages_remote walks another process's page tables.",
-    sabotage=entry_pfn(+1),
-)  # fmt: skip
-def test_remote_pages_are_those_of_the_other_process(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=2, prot="rw").touch()
-    with subject.fork() as child:
-        child.store(area.start, stride=area.page_size, count=2)
-        with subject.get_user_pages_remote(child, area) as pins:
-            assert witness.pages(area, of=child).pfns == pins.pfns
-            assert witness.pages(area).pfns != pins.pfns
-
-
-@claim(
-    "gup.vma.1", PAGE, "Pinning pages changes neither the mapping nor its flags.", sabotage=vm_flag("VM_LOCKED", at=2),
+    "gup.vma.1", OLD_PAGE, "__get_user_pages walks a process's page tables and takes a reference to each struct page",
+    sabotage=vm_flag("VM_LOCKED", at=2),
 )  # fmt: skip
 def test_the_vma_stays_as_it_was(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.vma(area)
     with subject.get_user_pages(area, write=True):
         assert witness.vma(area) == before
+
+
+@claim(
+    "gup.negative.1", OLD_PAGE, "If nr_pages is 0 or negative, returns 0.", sabotage=refcount(+1, at=2),
+    departs=departure(
+        "nr_pages is unsigned long: a negative number is a huge one, and every page up to the next hole is taken",
+        cites="mm/gup.c, __get_user_pages(): unsigned long nr_pages, and only if (!nr_pages) return 0",
+        shows=r"assert \(?3",
+        kernels=">=3.9",
+    ),
+)  # fmt: skip
+def test_a_negative_number_of_pages(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=4, prot="rw").touch()
+    subject.munmap(area[3:])
+    before = witness.pages(area[:3])
+    with subject.get_user_pages(area, nr_pages=-1) as pins:
+        after = witness.pages(area[:3])
+        assert pins.returned == 0
+        assert after.refcounts == before.refcounts
+
+
+@claim(
+    "gup.negative.2", "mm/gup.c", "unsigned long nr_pages: a negative number is as many pages as there are",
+    sabotage=refcount(+1, at=2),
+)  # fmt: skip
+def test_a_negative_number_is_as_many_as_there_are(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=4, prot="rw").touch()
+    subject.munmap(area[3:])
+    before = witness.pages(area[:3])
+    with subject.get_user_pages(area, nr_pages=-1) as pins:
+        held = witness.pages(area[:3])
+        assert pins.returned == 3
+        assert held.pfns == pins.pfns
+        assert held.refcounts == before.refcounts + 1
+    assert witness.pages(area[:3]).refcounts == before.refcounts
+
+
+@claim(
+    "gup.null.1", DOC, "Or NULL, if caller only intends to ensure the pages are faulted in.", sabotage=refcount(+1),
+)  # fmt: skip
+def test_without_pages_they_are_only_faulted_in(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=3, prot="rw")
+    with subject.get_user_pages(area, write=True, no_pages=True) as pins:
+        after = witness.pages(area)
+        assert (pins.returned, pins.filled) == (3, 0)
+        assert (after.present, after.writable, after.anon) == (1, 1, 1)
+        assert after.refcounts == 1
+        assert after.mapcounts == 1
+
+
+@claim(
+    "gup.rss.1", DOC, "Or NULL, if caller only intends to ensure the pages are faulted in.",
+    sabotage=mm_counter("pinned_vm", +1, at=2),
+)  # fmt: skip
+def test_what_is_faulted_in_is_resident_and_nothing_else_is_counted(
+    subject: Subject, witness: Witness
+) -> None:
+    area = subject.mmap(pages=5, prot="rw")
+    subject.exerciser  # noqa: B018 (open it before the first reading)
+    before = witness.mm(subject)
+    with subject.get_user_pages(area, write=True):
+        held = witness.mm(subject)
+        assert held.rss_anon == before.rss_anon + 5
+        assert (held.rss_file, held.rss_shmem) == (before.rss_file, before.rss_shmem)
+        assert (held.total_vm, held.locked_vm, held.pinned_vm) == (
+            before.total_vm,
+            before.locked_vm,
+            before.pinned_vm,
+        )
+    assert witness.mm(subject).rss_anon == held.rss_anon
+
+
+@claim(
+    "gup.ref.2", OLD_PAGE, "Each page returned must be released with a put_page call when it is finished with.",
+    sabotage=refcount(-1, at=2),
+)  # fmt: skip
+def test_every_call_takes_a_reference_of_its_own(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw").touch()
+    before = witness.pages(area)
+    with (
+        subject.get_user_pages(area),
+        subject.get_user_pages_fast(area),
+        subject.get_user_pages_unlocked(area),
+    ):
+        assert witness.pages(area).refcounts == before.refcounts + 3
+    assert witness.pages(area).refcounts == before.refcounts
+
+
+@claim(
+    "gup.ref.3", OLD_PAGE, "takes a reference to each struct page that each user address corresponds to",
+    sabotage=refcount(-1, at=2),
+)  # fmt: skip
+def test_a_page_at_two_addresses_is_taken_twice(subject: Subject, witness: Witness) -> None:
+    around, fd = subject.mmap(pages=2, prot="none"), subject.memfd(1)
+    for page in (around[0], around[1]):
+        subject.mmap(pages=1, prot="rw", shared=True, fd=fd, fixed_at=page.start, replace=True)
+    before = witness.pages(around.touch())
+    assert before.pfns[0] == before.pfns[1]
+    with subject.get_user_pages(around) as pins:
+        held = witness.pages(around)
+        assert held.pfns == pins.pfns
+        assert held.refcounts == before.refcounts + 2
+
+
+@claim(
+    "gup.cow.1", FLAGS, "FOLL_WRITE: check pte is writable", sabotage=entry_pfn(+1, at=2),
+)  # fmt: skip
+def test_write_takes_a_copy_of_a_page_shared_by_fork(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw").touch(7)
+    before = witness.pages(area)
+    with subject.fork() as child, subject.get_user_pages(area[:1], write=True) as pins:
+        mine, childs = witness.pages(area), witness.pages(area, of=child)
+        assert mine.pfns[:1] == pins.pfns
+        assert mine.pfns.differing(before.pfns) == (0,)
+        assert childs.pfns == before.pfns
+        assert (mine.writable, mine.exclusive) == ((1, 0), (1, 0))
+        assert witness.contents(area)[0] == 7
+
+
+@claim(
+    "gup.dirty.2", OLD_PAGE, "set_page_dirty (or set_page_dirty_lock, as appropriate) must be called after the page is "
+    "finished with, and before put_page is called.",
+    sabotage=page_flag("PG_dirty", set=False, at=2),
+)  # fmt: skip
+def test_set_page_dirty_leaves_the_page_dirty(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).load()
+    before = witness.pages(area)
+    with subject.get_user_pages(area) as pins:
+        assert before.flag("PG_dirty") == 0
+        pins.set_page_dirty(first=1)
+        after = witness.pages(area)
+        assert after.flag("PG_dirty") == (0, 1)
+        assert after.refcounts == before.refcounts + (1, 0)
+
+
+@claim(
+    "gup.exit.1", OLD_PAGE, "However it does guarantee that the page won't be freed completely.",
+    sabotage=refcount(-1, at=2),
+)  # fmt: skip
+def test_a_held_page_outlives_its_process(subject: Subject, witness: Witness) -> None:
+    with subject.agent.spawn() as other:
+        area = other.mmap(pages=2, prot="rw").touch()
+        before = witness.pages(area)
+        with subject.get_user_pages_remote(other, area) as pins:
+            other.reap()
+            orphans = witness.frames(pins.pfns)
+            assert orphans.pfns == before.pfns
+            assert (orphans.refcounts, orphans.mapcounts) == (1, 0)

@@ -11,7 +11,8 @@ PAGE = "get_user_pages_fast(9)"
 
 
 @claim(
-    "fast.same.1", PAGE, "Attempt to pin user pages in memory without taking mm->mmap_lock.", sabotage=entry_pfn(+1, at=2),
+    "fast.same.1", PAGE, "Attempt to pin user pages in memory without taking mm->mmap_lock.",
+    sabotage=entry_pfn(+1, at=2),
 )  # fmt: skip
 def test_fast_pins_the_mapped_pages(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()

@@ -59,7 +59,10 @@ def test_the_zero_page_is_not_counted(subject: Subject, witness: Witness) -> Non
         assert held.refcounts == before.refcounts
 
 
-@claim("pin.mm.1", PAGE, "A pinning call marks the mm as having pinned pages.", sabotage=mm_flag("MMF_HAS_PINNED", at=2))
+@claim(
+    "pin.mm.1", "include/linux/sched/coredump.h", "MMF_HAS_PINNED: FOLL_PIN has run, never cleared",
+    sabotage=mm_flag("MMF_HAS_PINNED", at=2),
+)  # fmt: skip
 def test_the_mm_is_marked(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     assert not witness.mm(subject).has_flag("MMF_HAS_PINNED")
