@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from hostwalk.guest.conditions import Conditions
 from hostwalk.guest.gup import GetUserPages
 from hostwalk.guest.insert import Insert
 
 
-class Subject(GetUserPages, Insert):
+class Subject(GetUserPages, Insert, Conditions):
     """A process or thread of the guest that does what it is told; a context manager that ends it."""
 
     def fork(self) -> Subject:
