@@ -16,6 +16,7 @@ from hostwalk.target import Arch
 NOBODY = 65534
 MNT_DETACH = 2
 _SYSCTL = "/proc/sys/"
+_THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
 class Conditions(Operations):
@@ -37,21 +38,22 @@ class Conditions(Operations):
         middle = room.start + self.pmd_size - pages // 2 * self.page_size
         return self.mmap(pages=pages, prot=prot, fixed_at=middle, replace=True)
 
-    def huge_page(self, *, shared: bool = False) -> Area | None:
-        """Map and touch as many pages as a pmd entry can map, in the hope of one; None where there is no THP."""
-        pages = self.pmd_size // self.page_size
-        if shared or not self._has_thp():
-            return None
-        area = self.mmap(pages=pages, aligned=self.pmd_size)
-        self.madvise(area, "HUGEPAGE")
-        area[:1].touch()
-        return area
+    def huge_page(self) -> Area | None:
+        """Map and touch what one pmd entry can map; return it if a huge page came of it, else None.
 
-    def _has_thp(self) -> bool:
-        try:
-            return b"[never]" not in self.read_file("/sys/kernel/mm/transparent_hugepage/enabled")
-        except SyscallFailed:
-            return False
+        Transparent huge pages are allowed meanwhile: with less than 512 MiB the kernel starts without them.
+        """
+        area = self.mmap(pages=self.pmd_size // self.page_size, aligned=self.pmd_size)
+        with self.agent.spawn() as root:
+            try:
+                old = root.read_file(_THP).split(b"[")[1].split(b"]")[0]
+                self.madvise(area, "HUGEPAGE")
+                _write_file(root, _THP, b"madvise")
+            except SyscallFailed:
+                return None
+            area[:1].touch()
+            _write_file(root, _THP, old)
+        return area if self.mincore(area[-1]) == (1,) else None
 
     def drop_privileges(self) -> None:
         """Become nobody: no capability stays, CAP_IPC_LOCK among them."""
