@@ -4,7 +4,7 @@ from hostwalk.memory.choose import Chosen, open_memory, peer_pid
 from hostwalk.memory.fake import FakeMemory
 from hostwalk.memory.monitor import Monitor, QmpReader, XpReader, hmp
 from hostwalk.memory.physical import PhysicalMemory, WritableMemory
-from hostwalk.memory.process import HostRange, ProcessVm, host_ranges
+from hostwalk.memory.process import HostRange, ProcessVm, file_ranges, host_ranges
 from hostwalk.memory.regions import Region, Regions, covers, ram_map
 from hostwalk.memory.shared import SharedMap
 
@@ -22,6 +22,7 @@ __all__ = [
     "WritableMemory",
     "XpReader",
     "covers",
+    "file_ranges",
     "hmp",
     "host_ranges",
     "open_memory",

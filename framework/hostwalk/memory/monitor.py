@@ -12,6 +12,8 @@ from hostwalk.memory.physical import Reader
 from hostwalk.memory.regions import Regions, pieces
 
 BULK = 64 << 20
+# One answer is one line of JSON, and clients limit those.
+EXAMINE = 16 << 10
 
 
 class Monitor(Protocol):
@@ -82,7 +84,11 @@ class XpReader(Reader):
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes at guest physical ``address``."""
-        parts = [self._examine(at, take) for _, at, take in pieces(self._regions, address, size)]
+        parts = [
+            self._examine(at + done, min(EXAMINE, take - done))
+            for _, at, take in pieces(self._regions, address, size)
+            for done in range(0, take, EXAMINE)
+        ]
         return b"".join(parts)
 
     def _examine(self, address: int, size: int) -> bytes:
