@@ -38,6 +38,11 @@ class Conditions(Operations):
         middle = room.start + self.pmd_size - pages // 2 * self.page_size
         return self.mmap(pages=pages, prot=prot, fixed_at=middle, replace=True)
 
+    def apart(self, pages: int, prot: str = "rw", *, shared: bool = False, fd: int = -1) -> Area:
+        """Map pages between two that nobody may access, so that the mapping has no neighbour to merge with."""
+        room = self.mmap(pages=pages + 2, prot="none")
+        return self.mmap(pages=pages, prot=prot, shared=shared, fd=fd, fixed_at=room.address(1), replace=True)
+
     def huge_page(self) -> Area | None:
         """Map and touch what one pmd entry can map; return it if a huge page came of it, else None.
 

@@ -127,6 +127,10 @@ class Process:
         """Jump to an address, where a return instruction should be; see ``fault``."""
         return self._do("EXEC", f"execute({address:#x})", (address,))
 
+    def start_execute(self, address: int) -> Pending:
+        """Begin to run a function that may take its time."""
+        return self._start("EXEC", f"execute({address:#x})", (address,))
+
     def peek(self, address: int, size: int) -> bytes:
         """Return bytes as the subject sees them; raises AccessFaulted."""
         limit = self.agent.abi["HOSTWALK_COPY_MAX"]
