@@ -19,12 +19,15 @@ from pathlib import Path
 
 from hostwalk import manifest
 from hostwalk.deadline import Deadline
-from hostwalk.errors import CacheError, HostwalkError
+from hostwalk.errors import CacheError, HostwalkError, UsageError
 from hostwalk.locks import locked, try_lock
 from hostwalk.manifest import Check
 
 VARIABLE = "HOSTWALK_CACHE"
+SIZE_VARIABLE = "HOSTWALK_CACHE_SIZE"
+DEFAULT_SIZE = 4 << 30
 PATIENCE = 1800.0
+_SIZE = re.compile(r"(\d+)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~:@-]*")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXTS = ("No space left on device", "Disk quota exceeded")
@@ -54,6 +57,15 @@ def _chunks(part: str | bytes | Path) -> Iterator[bytes]:
         yield b"f" + part.read_bytes()
 
 
+def size_limit() -> int:
+    """Return how many bytes the templates may take: HOSTWALK_CACHE_SIZE, or 4 GiB; raises UsageError."""
+    text = os.environ.get(SIZE_VARIABLE, "").strip()
+    match = _SIZE.fullmatch(text)
+    if text and match is None:
+        raise UsageError(f"{SIZE_VARIABLE}={text} is no size", remedy="give bytes, or a number with K, M, G or T")
+    return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ") if match else DEFAULT_SIZE
+
+
 @dataclass(frozen=True)
 class Entry:
     """What the cache holds; ``size`` in bytes, ``used`` in seconds since the epoch."""
@@ -72,12 +84,15 @@ class Cache:
     root: Path
     on_wait: Callable[[str], None] | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", self.root.absolute())
+
     @classmethod
     def user(cls) -> Cache:
         """Return the user's cache: HOSTWALK_CACHE, or hostwalk below XDG_CACHE_HOME or ~/.cache."""
         chosen = os.environ.get(VARIABLE)
         if chosen:
-            return cls(Path(chosen).absolute()).opened()
+            return cls(Path(chosen)).opened()
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
         if not Path(base).is_absolute():
             raise CacheError(
@@ -175,6 +190,20 @@ class Cache:
         with self._errors("cannot list the cache"):
             kinds = [kind] if kind else sorted(_names(self.root))
             return tuple(self._entry(each, key) for each in kinds for key in sorted(_names(self.root / each)))
+
+    def trim(self, kind: str, *, keep: str = "", limit: int | None = None) -> tuple[Entry, ...]:
+        """Remove what was used longest ago until one kind takes at most ``limit`` bytes; return what was removed.
+
+        The limit is HOSTWALK_CACHE_SIZE unless given, such as 500M or 4G; the entry ``keep`` stays in any case.
+        """
+        room = size_limit() if limit is None else limit
+        gone: list[Entry] = []
+        entries = sorted(self.entries(kind), key=lambda entry: (entry.key == keep, entry.used), reverse=True)
+        for entry in entries:
+            room -= entry.size
+            if room < 0 and entry.key != keep:
+                gone += self.remove(kind, entry.key)
+        return tuple(gone)
 
     def remove(self, kind: str | None = None, key: str | None = None) -> tuple[Entry, ...]:
         """Remove entries of one kind (one key) or all; return what was removed."""

@@ -369,6 +369,11 @@ def test_where_the_users_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert Cache.user().root == tmp_path / "home" / ".cache" / "hostwalk"
 
 
+def test_a_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Cache(Path("cache")).root == tmp_path / "cache"
+
+
 def test_many_files_are_made_durable_together(cache: Cache) -> None:
     def make(directory: Path) -> None:
         for number in range(100):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import selectors
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from hostwalk.kernels.mirrors import ARCHITECTURES, Mirrors, Source, read_source
 
 UPDATE_SECONDS = 600.0
 DOWNLOAD_SECONDS = 3600.0
+STALL_SECONDS = 180.0
+LEAST_ROOM = 1 << 20
 _HELPER = "/usr/lib/apt/apt-helper"
 _REMEDY = "check the network, or name another mirror: --mirror URL or HOSTWALK_MIRROR=URL"
 # What a mirror may need; nothing that weakens the check of signatures.
@@ -96,7 +100,7 @@ class Apt:
         (self.room / "apt.conf").write_text("\n".join([*self._settings(machine), *_copied(machine)]) + "\n")
 
     def update(self, report: Callable[[int], None]) -> None:
-        """Fetch the signed indexes; ``report`` hears per cent. Raises FetchError."""
+        """Fetch the signed indexes; ``report`` hears per cent. Raises FetchError, OSError when the disk is full."""
         apt_get = process.find_tool("apt-get", "apt")
         argv = [
             apt_get,
@@ -107,7 +111,13 @@ class Apt:
             "-o",
             "pkgCacheFile::Generate=false",
         ]
-        self._run(argv, self.room, Deadline.after(UPDATE_SECONDS), "reading Debian's package index", report)
+        try:
+            self._run(
+                argv, self.room, Deadline.after(UPDATE_SECONDS), "reading Debian's package index", report
+            )
+        except OSError:
+            shutil.rmtree(self.room / "lists/partial", ignore_errors=True)
+            raise
 
     def packages(self) -> Iterator[Package]:
         """Yield the kernel packages of the indexes that were fetched, as apt verified them."""
@@ -128,7 +138,10 @@ class Apt:
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which apt uses this root and no other."""
-        return {**os.environ, "APT_CONFIG": str(self.room / "apt.conf"), "LC_ALL": "C.UTF-8"}
+        conf = self.room / "apt.conf"
+        if not (conf.is_absolute() and conf.is_file()):
+            raise FetchError(f"{conf} is not there, and apt would use the machine's own configuration")
+        return {**os.environ, "APT_CONFIG": str(conf), "LC_ALL": "C.UTF-8"}
 
     def _settings(self, machine: Machine) -> list[str]:
         room = self.room
@@ -155,6 +168,7 @@ class Apt:
         self, argv: list[str], cwd: Path, deadline: Deadline, what: str, report: Callable[[int], None]
     ) -> None:
         """Run apt and read its progress; raise FetchError with what it said."""
+        environment = self.environment
         reader, writer = os.pipe()
         shown = process.quote(["env", f"APT_CONFIG={self.room}/apt.conf", *argv])
         argv = [argv[0], "-o", f"APT::Status-Fd={writer}", *argv[1:]]
@@ -166,7 +180,7 @@ class Apt:
                 child = process.spawn(
                     argv,
                     cwd=cwd,
-                    env=self.environment,
+                    env=environment,
                     pass_fds=(writer,),
                     stdout=subprocess.DEVNULL,
                     stderr=log,
@@ -174,12 +188,12 @@ class Apt:
             finally:
                 os.close(writer)
             stack.callback(process.kill, child)
-            _follow(reader, deadline, report)
-            status = _wait(child, deadline)
+            status = _wait(child, deadline) if _follow(reader, deadline, report, self.room) else None
             log.seek(0)
             said = log.read().decode(errors="replace")
         if status != 0:
-            raise FetchError(f"{what} failed", remedy=_REMEDY, evidence=Evidence(shown, stderr=said))
+            how = "failed" if status else "came to a standstill"
+            raise FetchError(f"{what} {how}", remedy=_REMEDY, evidence=Evidence(shown, stderr=said))
 
 
 _NETRC = (("netrc", "auth.conf"), ("netrcparts", "auth.conf.d"))
@@ -194,16 +208,32 @@ def _is_reachable(room: Path) -> bool:
     return all(path.stat().st_mode & 0o001 for path in (room, *room.parents))
 
 
-def _follow(reader: int, deadline: Deadline, report: Callable[[int], None]) -> None:
-    """Report progress until apt closes its end or the deadline passes."""
+def _follow(reader: int, deadline: Deadline, report: Callable[[int], None], room: Path) -> bool:
+    """Report progress until apt closes its end; return False when it makes none any more, or too slowly.
+
+    Raises OSError when the disk of ``room`` is full, at which apt waits for ever instead of saying so.
+    """
+    seen, patience = b"", deadline.at_most(STALL_SECONDS)
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
-        while selector.select(deadline.remaining):
+        while not patience.expired:
+            _need_room(room)
+            if not selector.select(min(1.0, patience.remaining)):
+                continue
             data = os.read(reader, 65536)
             if not data:
-                return
+                return True
             for percent in _STATUS.findall(data)[-1:]:
-                report(int(float(percent)))
+                if percent != seen:
+                    seen, patience = percent, deadline.at_most(STALL_SECONDS)
+                    report(int(float(percent)))
+    return False
+
+
+def _need_room(room: Path) -> None:
+    disk = os.statvfs(room)
+    if disk.f_bavail * disk.f_frsize < LEAST_ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(room))
 
 
 def _wait(child: subprocess.Popen[bytes], deadline: Deadline) -> int | None:

@@ -6,6 +6,7 @@ import pytest
 
 from hostwalk import process
 from hostwalk.errors import FetchError
+from hostwalk.kernels import apt as apt_module
 from hostwalk.kernels.apt import Apt, Machine, Package, parse_packages
 from hostwalk.kernels.mirrors import Mirrors, Source
 
@@ -81,6 +82,7 @@ def fake_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Ap
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(process, "find_tool", lambda *_: str(tool))
     (tmp_path / "room").mkdir()
+    (tmp_path / "room/apt.conf").touch()
     return Apt(tmp_path / "room")
 
 
@@ -99,8 +101,33 @@ def test_what_apt_says_is_the_evidence_of_a_failure(tmp_path: Path, monkeypatch:
     assert "HOSTWALK_MIRROR" in caught.value.remedy
     assert caught.value.evidence.command.startswith(f"env APT_CONFIG={apt.room}/apt.conf ")
     assert "Status-Fd" not in caught.value.evidence.command
-    assert list(apt.room.iterdir()) == []
+    assert [path.name for path in apt.room.iterdir()] == ["apt.conf"]
     assert len(os.listdir("/proc/self/fd")) < 100  # noqa: PTH208
+
+
+def test_a_standstill_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt_module, "STALL_SECONDS", 0.05)
+    apt = fake_apt(tmp_path, monkeypatch, "exec sleep 60")
+    with pytest.raises(FetchError, match="came to a standstill"):
+        apt.update(lambda _: None)
+
+
+def test_a_full_disk_is_noticed_while_apt_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt_module, "LEAST_ROOM", 1 << 62)
+    apt = fake_apt(tmp_path, monkeypatch, "exec sleep 60")
+    with pytest.raises(OSError, match="No space left"):
+        apt.update(lambda _: None)
+    assert [path.name for path in apt.room.iterdir()] == ["apt.conf"]
+
+
+def test_apt_is_never_run_with_the_machines_own_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_apt(tmp_path, monkeypatch, "exit 0")
+    monkeypatch.chdir(tmp_path / "room")
+    for room in (tmp_path / "gone", Path()):
+        with pytest.raises(FetchError, match="machine's own configuration"):
+            Apt(room).update(lambda _: None)
 
 
 def test_a_package_is_comparable_and_printable() -> None:
