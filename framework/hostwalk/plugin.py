@@ -1,7 +1,7 @@
 """The pytest plugin: options, fixtures, and the verdict on each claim.
 
 Fixtures, for this project's contract and for tests of any other repository: ``target``, ``cell``, ``machine``,
-``agent``, ``layout``, ``subject`` and ``witness``.
+``agent``, ``layout``, ``subject``, ``witness``; ``build_module`` and ``load_module`` for a driver of one's own.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hostwalk.cache import Cache
 from hostwalk.cells import Cell, Cells
 from hostwalk.claim import Claim
 from hostwalk.errors import HostwalkError
 from hostwalk.guest import Agent, Subject
+from hostwalk.image import build_module as build_a_module
 from hostwalk.image.layout import Layout
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.machine import Machine
@@ -39,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("format", "page-table format, such as 5level or 48bit; may be repeated"),
     ):
         group.addoption(f"--hostwalk-{name}", action="append", default=[], metavar=name.upper(), help=text)
+    group.addoption("--hostwalk-matrix", default="", metavar="NAME", help="default, full or one of the project's own")
     group.addoption("--hostwalk-accel", default="auto", help="auto, tcg or kvm")
     group.addoption("--hostwalk-memory", type=int, default=256, metavar="MIB", help="guest memory")
     group.addoption("--hostwalk-smp", type=int, default=1, metavar="N", help="virtual CPUs")
@@ -48,6 +51,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--hostwalk-mirror", help="Debian mirror to fetch kernels from")
     group.addoption("--hostwalk-headers", type=Path, help="headers of a kernel that is given as a file")
     group.addoption("--hostwalk-symbols", type=Path, help="System.map of a kernel that is given as a file")
+    group.addoption(
+        "--hostwalk-isolation", choices=("claim", "cell"), default="claim",
+        help="a fresh machine for each claim, or one for all of a target",
+    )  # fmt: skip
     group.addoption("--hostwalk-seed", type=int, help="seed of the run")
 
 
@@ -59,8 +66,9 @@ def options_of(config: pytest.Config) -> CheckOptions:
 
     return CheckOptions(
         kernels=tuple(value("kernel")), archs=tuple(value("arch")), formats=tuple(value("format")),
-        accel=value("accel"), memory=value("memory"), cpus=value("smp"), sabotage=value("sabotage"),
+        matrix=value("matrix"), accel=value("accel"), memory=value("memory"), cpus=value("smp"), sabotage=value("sabotage"),
         mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=value("seed"),
+        isolation=value("isolation"),
     )  # fmt: skip
 
 
@@ -177,6 +185,31 @@ def subject(cell: Cell) -> Iterator[Subject]:
 
 
 @pytest.fixture
+def build_module(cell: Cell) -> Callable[[Path], Path]:
+    """Return a function that builds the module in a directory for the target's kernel and returns its file."""
+    return lambda directory: build_a_module(cell.prepared.kernel, directory, Cache.user())
+
+
+@pytest.fixture
+def load_module(
+    cell: Cell, subject: Subject, build_module: Callable[[Path], Path]
+) -> Iterator[Callable[..., str]]:
+    """Return ``load_module(directory, params="")``: builds a module and loads it until the test's subject has ended."""
+    loaded: list[str] = []
+    with cell.agent.spawn() as loader:
+
+        def load(directory: Path, params: str = "") -> str:
+            loaded.append(loader.load_module(build_module(directory), params))
+            return loaded[-1]
+
+        yield load
+        if not cell.agent.broken:
+            subject.reap()
+            for name in reversed(loaded):
+                loader.unload_module(name)
+
+
+@pytest.fixture
 def witness(cell: Cell, request: pytest.FixtureRequest, session: Session) -> Witness:
     """Return the host's eyes on the machine; in a sabotage run they look at altered evidence once."""
     claim = claim_of(request.node)
@@ -237,7 +270,8 @@ def pytest_runtest_makereport(
         report.outcome, report.wasxfail = "skipped", f"departs: {ending.reason}"
     if ending.verdict is Verdict.NOT_APPLICABLE:
         report.outcome = "skipped"
-    if ending.verdict is Verdict.BROKEN and (seen := item.funcargs.get("witness")):
+    seen = item.funcargs.get("witness")
+    if ending.verdict is Verdict.BROKEN and isinstance(seen, Witness):
         report.sections.append(("hostwalk", "\n".join(seen.story())))
     return report
 

@@ -51,7 +51,7 @@ C(__NR_nanosleep); C(__NR_clock_nanosleep); C(__NR_ppoll); C(__NR_sync); C(__NR_
 C(__NR_io_uring_setup); C(__NR_io_uring_enter); C(__NR_io_uring_register);
 C(__NR_membarrier); C(__NR_seccomp); C(__NR_get_mempolicy); C(__NR_set_mempolicy);
 C(__NR_move_pages); C(__NR_migrate_pages); C(__NR_kcmp); C(__NR_uname); C(__NR_reboot);
-C(__NR_socketpair);
+C(__NR_socketpair); C(__NR_init_module); C(__NR_delete_module);
 
 /* Protections and mappings. */
 C(PROT_READ); C(PROT_WRITE); C(PROT_EXEC); C(PROT_NONE); C(PROT_SEM); C(PROT_GROWSDOWN);

@@ -5,9 +5,10 @@ from __future__ import annotations
 from hostwalk.guest.conditions import Conditions
 from hostwalk.guest.gup import GetUserPages
 from hostwalk.guest.insert import Insert
+from hostwalk.guest.modules import Modules
 
 
-class Subject(GetUserPages, Insert, Conditions):
+class Subject(GetUserPages, Insert, Modules, Conditions):
     """A process or thread of the guest that does what it is told; a context manager that ends it."""
 
     def fork(self) -> Subject:

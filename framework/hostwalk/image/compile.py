@@ -1,4 +1,4 @@
-"""The agent and the exerciser, compiled from the sources that come with hostwalk and kept in the cache."""
+"""The agent and the exerciser, compiled from the sources that come with hostwalk, and users' modules; cached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from hostwalk import process, resources
 from hostwalk.cache import Cache, key_of
 from hostwalk.deadline import Deadline
-from hostwalk.errors import BuildError, Evidence
+from hostwalk.errors import BuildError, Evidence, UsageError
 from hostwalk.kernels import toolchain
 from hostwalk.kernels.kernel import Headers, Kernel
 from hostwalk.kernels.progress import SILENT, Progress
@@ -24,6 +24,7 @@ from hostwalk.target import Arch
 BUILD_SECONDS = 600.0
 AGENT_RECIPE = "agent-1"
 EXERCISER_RECIPE = "exerciser-1"
+MODULE_RECIPE = "module-1"
 _SOURCE = re.compile(r".*\.[chS]|Kbuild|Makefile")
 _KEPT = ("PATH", "HOME", "TERM")
 _ERROR = re.compile(
@@ -71,16 +72,70 @@ def build_exerciser(kernel: Kernel, cache: Cache, progress: Progress = SILENT) -
     return cache.entry("exerciser", key, make, check=Check.HASH) / "hostwalk.ko"
 
 
+def build_module(kernel: Kernel, directory: Path, cache: Cache, progress: Progress = SILENT) -> Path:
+    """Return the one module that the Kbuild or Makefile in a directory builds for a kernel, stripped for the guest.
+
+    The sources are copied and stay as they are. Raises BuildError, MissingToolError, CacheError, UsageError,
+    ResolveError for a kernel without headers.
+    """
+    sources = _module_sources(directory)
+    headers = kernel.needs_headers()
+    compiler = toolchain.find(kernel.arch, kernel.config)
+    variables = _assigned(headers.variables)
+    contents = [part for path in sources for part in (str(path.relative_to(directory)), path)]
+    key = key_of(MODULE_RECIPE, headers.identity, compiler.version, *variables, *contents)
+
+    def make(entry: Path) -> None:
+        text = f"building {directory.name} for {kernel.arch} Linux {kernel.release}"
+        with progress.task(text, None), _scratch(cache) as tree:
+            _copy_files(sources, directory, tree)
+            _renew_if_damaged(headers, cache)
+            what = f"{directory.name} does not build for {kernel.arch} Linux {kernel.release}"
+            _make_in(tree, headers, tree, what, shown=directory.name)
+            _strip(_only_module(tree, directory), compiler, entry / "module.ko")
+
+    return cache.entry("module", key, make, check=Check.HASH) / "module.ko"
+
+
+def _module_sources(directory: Path) -> list[Path]:
+    found = sorted(path for path in directory.rglob("*") if _SOURCE.fullmatch(path.name))
+    if not any(path.name in ("Kbuild", "Makefile") for path in directory.glob("*")):
+        raise UsageError(
+            f"{directory} builds no module: it has no Kbuild", remedy="write one: obj-m := NAME.o"
+        )
+    return [path for path in found if not path.name.endswith(".mod.c")]
+
+
+def _only_module(tree: Path, directory: Path) -> Path:
+    made = sorted(tree.rglob("*.ko"))
+    if len(made) != 1:
+        names = ", ".join(path.name for path in made) or "none"
+        raise UsageError(f"{directory} is to build one module; it builds {names}")
+    return made[0]
+
+
 def _make_module(headers: Headers, compiler: Toolchain, tree: Path, kernel: Kernel) -> None:
-    flags = f"KCFLAGS=-Werror -ffile-prefix-map={tree}=guest"
-    arguments = [f"M={tree / 'module'}", *_assigned(headers.variables), flags, "modules"]
+    """Build the exerciser, which must compile without a warning."""
     what = f"the exerciser does not build for {kernel.arch} Linux {kernel.release} with {compiler.version}"
-    _make(headers.build, arguments, tree, what)
+    _make_in(tree / "module", headers, tree, what, shown="guest", flags="-Werror")
+
+
+def _make_in(
+    directory: Path, headers: Headers, tree: Path, what: str, *, shown: str, flags: str = ""
+) -> None:
+    flags = f"KCFLAGS={flags} -ffile-prefix-map={tree}={shown}".replace("= ", "=", 1)
+    _make(
+        headers.build, [f"M={directory}", *_assigned(headers.variables), flags, "modules"], tree, what, shown
+    )
 
 
 def _keep(module: Path, compiler: Toolchain, directory: Path) -> None:
     shutil.copy(module, directory / "hostwalk.ko")
-    argv = [f"{compiler.prefix}strip", "--strip-debug", "-o", str(directory / "stripped.ko"), str(module)]
+    _strip(module, compiler, directory / "stripped.ko")
+
+
+def _strip(module: Path, compiler: Toolchain, target: Path) -> None:
+    argv = [f"{compiler.prefix}strip", "--strip-debug", "-o", str(target), str(module)]
     process.run(argv, deadline=Deadline.after(60), error=BuildError, what="strip")
 
 
@@ -94,8 +149,8 @@ def _renew_if_damaged(headers: Headers, cache: Cache) -> None:
         headers.renew()
 
 
-def _make(directory: Path, arguments: Sequence[str], tree: Path, what: str) -> None:
-    """Run make; raise BuildError with the first thing that the compiler did not like."""
+def _make(directory: Path, arguments: Sequence[str], tree: Path, what: str, shown: str = "guest") -> None:
+    """Run make; raise BuildError with the first thing that the compiler did not like, ``tree`` as ``shown``."""
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     environment |= {"LC_ALL": "C.UTF-8", "TMPDIR": str(tree)}
     argv = [process.find_tool("make", "make"), "-C", str(directory), *arguments, f"-j{os.cpu_count() or 1}"]
@@ -110,7 +165,9 @@ def _make(directory: Path, arguments: Sequence[str], tree: Path, what: str) -> N
     if done.status:
         said = done.stderr + done.stdout
         first = _ERROR.search(said)
-        line = first[0].strip().replace(f"{tree}/", "guest/") if first else f"make ended with {done.status}"
+        line = (
+            first[0].strip().replace(f"{tree}/", f"{shown}/") if first else f"make ended with {done.status}"
+        )
         raise BuildError(f"{what}: {line}", evidence=Evidence(done.command, stderr=said[-8000:]))
 
 
@@ -128,14 +185,24 @@ def _sources(*names: str) -> Iterator[str | Path]:
 
 @contextlib.contextmanager
 def _copy(cache: Cache, *names: str) -> Iterator[Path]:
-    """Lend a copy of the sources, for make to write into; in a path that make can take."""
+    """Lend a copy of the sources, for make to write into."""
+    with _scratch(cache) as place:
+        files = [path for path in _sources(*names) if isinstance(path, Path)]
+        _copy_files(files, resources.guest_sources(), place)
+        yield place
+
+
+def _copy_files(files: Sequence[Path], top: Path, place: Path) -> None:
+    for path in files:
+        target = place / path.relative_to(top)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+@contextlib.contextmanager
+def _scratch(cache: Cache) -> Iterator[Path]:
+    """Lend an empty directory, in a path that make can take."""
     with contextlib.ExitStack() as stack:
         awkward = any(char in str(cache.root) for char in " :")
         elsewhere = tempfile.TemporaryDirectory(prefix="hostwalk-") if awkward else None
-        place = Path(stack.enter_context(elsewhere)) if elsewhere else stack.enter_context(cache.temporary())
-        for path in _sources(*names):
-            if isinstance(path, Path):
-                target = place / path.relative_to(resources.guest_sources())
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-        yield place
+        yield Path(stack.enter_context(elsewhere)) if elsewhere else stack.enter_context(cache.temporary())
