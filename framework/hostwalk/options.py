@@ -6,8 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostwalk.errors import UsageError
 from hostwalk.kernels.index import Wanted
-from hostwalk.target import Target, matrix
+from hostwalk.matrix import DEFAULT, named, project_has
+from hostwalk.target import Arch, Target, matrix
 
 DEBIAN = "debian:"
 
@@ -21,8 +23,11 @@ def command() -> str:
 class CheckOptions:
     """A request to check the contract; an empty tuple means the default.
 
-    ``memory`` is in MiB. ``keyword`` is a ``-k`` expression of pytest. ``headers`` and ``symbols`` belong to
-    a kernel that was given as a file. ``seed`` None draws one, and the run prints it.
+    ``matrix`` names a matrix, which the other choices narrow; without any choice the project's default matrix, if
+    it has one, is taken. ``memory`` is in MiB. ``keyword`` is a ``-k`` expression of pytest. ``headers`` and
+    ``symbols`` belong to a kernel that was given as a file. ``seed`` None draws one, and the run prints it.
+    ``isolation``: each ``claim`` on a machine of its own, or all of a ``cell`` on one. ``workers`` run at once: a
+    number, or auto.
     """
 
     kernels: tuple[str, ...] = ()
@@ -38,19 +43,44 @@ class CheckOptions:
     symbols: Path | None = None
     seed: int | None = None
     verbose: int = 0
+    isolation: str = "claim"
+    workers: str = "0"
     nodeids: tuple[str, ...] = ()
+    matrix: str = ""
 
     @property
     def targets(self) -> tuple[Target, ...]:
         """The cells asked for, in a stable order; raises UsageError when there are none or one makes no sense."""
-        targets = matrix(
-            self.archs, self.kernels, self.formats,
-            accel=self.accel, memory=self.memory, cpus=(self.cpus,),
-        )  # fmt: skip
+        targets = self._chosen()
         for target in targets:
             if target.kernel.startswith(DEBIAN):
                 Wanted.parse(target.kernel, target.arch)
         return targets
+
+    def _chosen(self) -> tuple[Target, ...]:
+        asked = self.kernels or self.archs or self.formats or self.cpus != 1
+        if self.matrix or (not asked and project_has(DEFAULT)):
+            cells = named(self.matrix or DEFAULT, accel=self.accel, memory=self.memory)
+            return self._narrowed(cells)
+        return matrix(
+            self.archs, self.kernels, self.formats,
+            accel=self.accel, memory=self.memory, cpus=(self.cpus,),
+        )  # fmt: skip
+
+    def _narrowed(self, cells: tuple[Target, ...]) -> tuple[Target, ...]:
+        archs = {Arch.parse(arch) for arch in self.archs}
+        left = tuple(
+            cell
+            for cell in cells
+            if (not archs or cell.arch in archs)
+            and (not self.formats or cell.format in self.formats)
+            and (not self.kernels or cell.kernel in self.kernels)
+        )
+        if not left:
+            raise UsageError(
+                f"nothing is left of matrix {self.matrix!r}", remedy="ask for less, or for what it has"
+            )
+        return left
 
     def pytest_arguments(self) -> list[str]:
         """Return the request as options of the pytest plugin."""
@@ -58,12 +88,14 @@ class CheckOptions:
 
     def _matrix_arguments(self) -> list[str]:
         return [
+            *([f"--hostwalk-matrix={self.matrix}"] if self.matrix else []),
             *(f"--hostwalk-kernel={spec}" for spec in self.kernels),
             *(f"--hostwalk-arch={arch}" for arch in self.archs),
             *(f"--hostwalk-format={name}" for name in self.formats),
             f"--hostwalk-accel={self.accel}",
             f"--hostwalk-memory={self.memory}",
             f"--hostwalk-smp={self.cpus}",
+            f"--hostwalk-isolation={self.isolation}",
         ]
 
     def _file_arguments(self) -> list[str]:

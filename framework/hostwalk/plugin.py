@@ -66,7 +66,8 @@ def options_of(config: pytest.Config) -> CheckOptions:
 
     return CheckOptions(
         kernels=tuple(value("kernel")), archs=tuple(value("arch")), formats=tuple(value("format")),
-        matrix=value("matrix"), accel=value("accel"), memory=value("memory"), cpus=value("smp"), sabotage=value("sabotage"),
+        matrix=value("matrix"), accel=value("accel"), memory=value("memory"), cpus=value("smp"),
+        sabotage=value("sabotage"),
         mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=value("seed"),
         isolation=value("isolation"),
     )  # fmt: skip

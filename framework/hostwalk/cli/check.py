@@ -28,6 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def _matrix(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
+        "--matrix", default="", metavar="NAME",
+        help="default, full, or a matrix of hostwalk.toml or pyproject.toml; what follows narrows it",
+    )  # fmt: skip
+    group.add_argument(
         "--kernel", action="append", default=[], metavar="SPEC", dest="kernels",
         help="+ debian:6.12 (the default), debian:6.1, debian:6.12-rt, a .deb, or a kernel file",
     )  # fmt: skip
@@ -77,7 +81,8 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
     """Return the request that a command line makes."""
     return CheckOptions(
         kernels=tuple(args.kernels), archs=tuple(args.archs), formats=tuple(args.formats),
-        accel=args.accel, memory=args.memory, cpus=args.smp, keyword=args.keyword, sabotage=args.sabotage,
+        matrix=args.matrix, accel=args.accel, memory=args.memory, cpus=args.smp,
+        keyword=args.keyword, sabotage=args.sabotage,
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
     )  # fmt: skip
 
