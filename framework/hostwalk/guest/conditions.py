@@ -98,6 +98,10 @@ class Conditions(Operations):
         """Have the kernel forget which pages were written: /proc/self/clear_refs."""
         _write_file(self, "/proc/self/clear_refs", b"4\n")
 
+    def clear_young(self) -> None:
+        """Have the kernel forget which pages were accessed: /proc/self/clear_refs."""
+        _write_file(self, "/proc/self/clear_refs", b"1\n")
+
     def pkey_alloc(self, rights: int = 0) -> int:
         """Return a new protection key; ``rights`` are PKEY_DISABLE_ values. Raises SyscallFailed."""
         return self.call("pkey_alloc", 0, rights).value
