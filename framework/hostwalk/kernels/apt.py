@@ -9,9 +9,11 @@ import re
 import selectors
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from hostwalk import process
 from hostwalk.deadline import Deadline
@@ -147,7 +149,8 @@ class Apt:
         room = self.room
         architectures = "".join(f'"{arch}"; ' for arch in ARCHITECTURES)
         netrc = [f'Dir::Etc::{key} "{machine.path(key, name)}";' for key, name in _NETRC]
-        sandbox = [] if _is_reachable(room) else ['APT::Sandbox::User "root";']
+        # For root, apt would change its user, which cancels the signal by which it dies with us (prctl(2)).
+        sandbox = 'APT::Sandbox::User "root";'
         return [
             f'Dir "{room}";', f'Dir::State "{room}";', 'Dir::State::lists "lists";',
             f'Dir::State::status "{room}/status";', f'Dir::Cache "{room}";',
@@ -157,7 +160,7 @@ class Apt:
             'Dir::Etc::sourceparts "/dev/null";', 'Dir::Etc::preferences "none";', *netrc,
             f"APT::Architectures {{ {architectures}}};", 'Acquire::Languages "none";',
             'Acquire::GzipIndexes "true";', 'Acquire::PDiffs "false";', 'Acquire::http::Timeout "30";',
-            'Acquire::https::Timeout "30";', 'Acquire::Retries "2";', *sandbox,
+            'Acquire::https::Timeout "30";', 'Acquire::Retries "2";', sandbox,
         ]  # fmt: skip
 
     def _ask(self, argv: Sequence[str | Path]) -> str:
@@ -167,27 +170,9 @@ class Apt:
     def _run(
         self, argv: list[str], cwd: Path, deadline: Deadline, what: str, report: Callable[[int], None]
     ) -> None:
-        """Run apt and read its progress; raise FetchError with what it said."""
-        environment = self.environment
-        reader, writer = os.pipe()
+        """Run apt and read its progress; raise FetchError with what it said, OSError when the disk is full."""
         shown = process.quote(["env", f"APT_CONFIG={self.room}/apt.conf", *argv])
-        argv = [argv[0], "-o", f"APT::Status-Fd={writer}", *argv[1:]]
-        with contextlib.ExitStack() as stack:
-            stack.callback(os.close, reader)
-            try:
-                log = stack.enter_context((self.room / f"log.{os.getpid()}.{writer}").open("w+b"))
-                stack.callback(Path(log.name).unlink, missing_ok=True)
-                child = process.spawn(
-                    argv,
-                    cwd=cwd,
-                    env=environment,
-                    pass_fds=(writer,),
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                )
-            finally:
-                os.close(writer)
-            stack.callback(process.kill, child)
+        with _started(argv, cwd, self.environment) as (child, reader, log):
             status = _wait(child, deadline) if _follow(reader, deadline, report, self.room) else None
             log.seek(0)
             said = log.read().decode(errors="replace")
@@ -196,16 +181,31 @@ class Apt:
             raise FetchError(f"{what} {how}", remedy=_REMEDY, evidence=Evidence(shown, stderr=said))
 
 
+@contextlib.contextmanager
+def _started(
+    argv: list[str], cwd: Path, environment: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], int, IO[bytes]]]:
+    """Lend a running apt, the end of a pipe where it tells its progress, and a file with what it says."""
+    reader, writer = os.pipe()
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, reader)
+        try:
+            log = stack.enter_context(tempfile.TemporaryFile(dir=cwd))
+            child = process.spawn(
+                [argv[0], "-o", f"APT::Status-Fd={writer}", *argv[1:]],
+                cwd=cwd, env=environment, pass_fds=(writer,), stdout=subprocess.DEVNULL, stderr=log,
+            )  # fmt: skip
+        finally:
+            os.close(writer)
+        stack.callback(process.kill, child)
+        yield child, reader, log
+
+
 _NETRC = (("netrc", "auth.conf"), ("netrcparts", "auth.conf.d"))
 
 
 def _copied(machine: Machine) -> list[str]:
     return [line for line in machine.lines if _COPIED.match(line) and not line.endswith(' "";')]
-
-
-def _is_reachable(room: Path) -> bool:
-    """Return whether apt's unprivileged user can get to a directory; else apt must fetch as root."""
-    return all(path.stat().st_mode & 0o001 for path in (room, *room.parents))
 
 
 def _follow(reader: int, deadline: Deadline, report: Callable[[int], None], room: Path) -> bool:
