@@ -25,6 +25,9 @@ MAX_TABLES = 1 << 18
 LISTED = 100
 SEGMENTS = 64
 _T = TypeVar("_T", np.uint64, np.uint8)
+# glibc hands freed memory back at once until a large block was freed (mallopt(3), M_MMAP_THRESHOLD), and then every
+# column of every scan would fault its pages in anew, which takes longer than the scan: so one is freed here, unused.
+np.empty(31 << 20, dtype=np.uint8)
 
 
 def scan(
