@@ -185,8 +185,8 @@ def test_write_to_a_sealed_file_is_eacces(subject: Subject, witness: Witness) ->
 @claim(
     "mprotect.mdwe.1",
     "prctl(2)",
-    "PR_MDWE_REFUSE_EXEC_GAIN: New memory mapping protections can't be writable and executable. Non-executable mappings "
-    "can't become executable.",
+    "PR_MDWE_REFUSE_EXEC_GAIN: New memory mapping protections can't be writable and executable. Non-executable "
+    "mappings can't become executable.",
     kernels=">=6.3",
     sabotage=entry_bit("executable", set=True, at=2),
 )
@@ -206,8 +206,8 @@ def test_mdwe_refuses_to_make_memory_executable(subject: Subject, witness: Witne
 @claim(
     "mprotect.mseal.1",
     "Documentation/userspace-api/mseal.rst",
-    "mprotect and pkey_mprotect are blocked because they changes the protection bits (RWX) of the mapping. Kernel will "
-    "return -EPERM for blocked syscalls.",
+    "mprotect and pkey_mprotect are blocked because they changes the protection bits (RWX) of the mapping. "
+    "Kernel will return -EPERM for blocked syscalls.",
     kernels=">=6.10",
     sabotage=entry_bit("writable", set=False, at=2),
 )
@@ -230,8 +230,8 @@ def _unaffordable(subject: Subject) -> Area:
 @claim(
     "mprotect.commit.1",
     "POSIX mprotect()",
-    "[ENOMEM] The prot argument specifies PROT_WRITE on a MAP_PRIVATE mapping, and it would require more space than the "
-    "system is able to supply for locking the private pages, if required.",
+    "[ENOMEM] The prot argument specifies PROT_WRITE on a MAP_PRIVATE mapping, and it would require more space "
+    "than the system is able to supply for locking the private pages, if required.",
     sabotage=committed(+1, at=2),
 )
 def test_more_than_can_be_committed_is_enomem(subject: Subject, witness: Witness) -> None:
@@ -250,7 +250,8 @@ def test_more_than_can_be_committed_is_enomem(subject: Subject, witness: Witness
     "resources to reserve for locking the private page.",
     sabotage=vm_flag("VM_WRITE"),
     departs=departure(
-        "fails with ENOMEM: security_vm_enough_memory_mm() is the only check, and POSIX has ENOMEM for the same case too",
+        "fails with ENOMEM: security_vm_enough_memory_mm() is the only check, and POSIX has ENOMEM for the same "
+        "case too",
         cites="6.12 mm/mprotect.c:657, mprotect_fixup()",
         shows=r"mprotect\(.*failed with ENOMEM; EAGAIN was expected",
     ),
@@ -265,8 +266,8 @@ def test_insufficient_memory_is_eagain(subject: Subject, witness: Witness) -> No
 @claim(
     "mprotect.data.1",
     "getrlimit(2)",
-    "RLIMIT_DATA: This limit affects calls to brk(2), sbrk(2), and (since Linux 4.7) mmap(2), which fail with the error "
-    "ENOMEM upon encountering the soft limit of this resource.",
+    "RLIMIT_DATA: This limit affects calls to brk(2), sbrk(2), and (since Linux 4.7) mmap(2), which fail with "
+    "the error ENOMEM upon encountering the soft limit of this resource.",
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_memory_becomes_data_within_the_limit_only(subject: Subject, witness: Witness) -> None:

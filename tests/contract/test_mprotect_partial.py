@@ -140,8 +140,8 @@ def test_growsdown_elsewhere_is_einval(subject: Subject, witness: Witness) -> No
 @claim(
     "mprotect.growsup.1",
     PAGE,
-    "PROT_GROWSUP: Apply the protection mode up to the end of a mapping that grows upwards. (Such mappings are created "
-    "for the stack area on architectures that have an upwardly growing stack.)",
+    "PROT_GROWSUP: Apply the protection mode up to the end of a mapping that grows upwards. (Such mappings are "
+    "created for the stack area on architectures that have an upwardly growing stack.)",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_growsup_is_einval_where_nothing_grows_up(subject: Subject, witness: Witness) -> None:

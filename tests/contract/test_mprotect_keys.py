@@ -1,0 +1,186 @@
+"""pkey_mprotect(2), and memory that can only be executed."""
+
+from __future__ import annotations
+
+from hostwalk.claim import claim, departure, not_applicable
+from hostwalk.guest import Subject, SyscallFailed
+from hostwalk.sabotage import entry_bit
+from hostwalk.target import Arch
+from hostwalk.witness import Pages, Witness
+
+PAGE = "pkey_mprotect(2)"
+PKEY_SHIFT, PKEYS = 59, 16
+NO_KEYS = "this processor or kernel has no protection keys"
+
+
+def _key(subject: Subject, rights: str = "") -> int:
+    """Return a new key that denies what ``rights`` says, DISABLE_WRITE for one."""
+    try:
+        return subject.pkey_alloc(subject.agent.names.flags(rights, "PKEY_") if rights else 0)
+    except SyscallFailed as failed:
+        if failed.errno in ("ENOSPC", "ENOSYS", "EINVAL"):
+            not_applicable(NO_KEYS)
+        raise
+
+
+def _keys_of(pages: Pages) -> list[int]:
+    return [entry >> PKEY_SHIFT & PKEYS - 1 for entry in pages.entries]
+
+
+@claim(
+    "pkey_mprotect.none.1",
+    PAGE,
+    "On systems that do not support protection keys in hardware, pkey_mprotect() may still be used, but pkey "
+    "must be set to -1. When called this way, the operation of pkey_mprotect() is equivalent to mprotect().",
+    sabotage=entry_bit("writable", set=True),
+)
+def test_no_key_is_mprotect(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw").touch()
+    subject.pkey_mprotect(area[:1], "r", -1)
+    subject.mprotect(area[1:], "r")
+    after = witness.pages(area)
+    assert after.writable == 0
+    assert witness.vma(area).end >= area.end
+
+
+@claim(
+    "pkey_mprotect.einval.1",
+    PAGE,
+    "EINVAL: pkey has not been allocated with pkey_alloc(2)",
+    sabotage=entry_bit("writable", set=False, at=2),
+)
+def test_a_key_that_is_not_allocated_is_einval(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw").touch()
+    before = witness.pages(area)
+    for key in (PKEYS - 1, PKEYS, 1000, -2):
+        with subject.refuses("EINVAL"):
+            subject.pkey_mprotect(area, "r", key)
+    assert witness.pages(area).entries == before.entries
+
+
+@claim(
+    "pkey_mprotect.assign.1",
+    PAGE,
+    "The pkey argument specifies the protection key (see pkeys(7)) to assign to the memory.",
+    sabotage=entry_bit("writable", set=False, at=2),
+)
+def test_the_key_is_in_every_entry(subject: Subject, witness: Witness) -> None:
+    key, area = _key(subject), subject.mmap(pages=4, prot="rw").touch()
+    before = witness.pages(area)
+    subject.pkey_mprotect(area[1:3], "rw", key)
+    after = witness.pages(area)
+    assert _keys_of(after) == [0, key, key, 0]
+    assert (after.writable, after.pfns) == (1, before.pfns)
+    area.touch()
+
+
+IMPLICIT = (
+    "On x86, when mprotect() is used with prot set to PROT_EXEC a pkey may be allocated and set on the memory "
+    "implicitly by the kernel, but only when the pkey was 0 previously."
+)
+
+
+@claim(
+    "pkey_mprotect.keep.1",
+    PAGE,
+    IMPLICIT,
+    sabotage=entry_bit("executable", set=False),
+    departs=departure(
+        "sets its execute-only key whatever the key was before, and the memory's own key is lost",
+        cites="arch/x86/mm/pkeys.c:__arch_override_mprotect_pkey(), 62b5f7d013fc (4.6)",
+        shows=r"took key \d+ for the key \d+ that the memory had",
+    ),
+)
+def test_execute_only_does_not_replace_a_key(subject: Subject, witness: Witness) -> None:
+    key, area = _key(subject), subject.mmap(pages=1, prot="rw").touch()
+    subject.pkey_mprotect(area, "rw", key)
+    subject.mprotect(area, "x")
+    after = witness.pages(area)
+    assert after.executable == 1
+    (now,) = _keys_of(after)
+    assert now == key, f"mprotect(PROT_EXEC) took key {now} for the key {key} that the memory had"
+
+
+@claim(
+    "pkey_mprotect.keep.2",
+    "arch/x86/mm/pkeys.c",
+    "The mapping is execute-only. Go try to get the execute-only protection key. [...] Vanilla mprotect: inherit the "
+    "pkey from the VMA we are working on.",
+    sabotage=entry_bit("executable", set=True, at=1),
+)
+def test_mprotect_keeps_the_key(subject: Subject, witness: Witness) -> None:
+    key, area = _key(subject), subject.mmap(pages=2, prot="rw").touch()
+    subject.pkey_mprotect(area, "rw", key)
+    for prot, executable in (("r", 0), ("rx", 1), ("none", 0), ("rw", 0)):
+        subject.mprotect(area, prot)
+        after = witness.pages(area)
+        assert after.executable == executable
+        if prot != "none":
+            assert _keys_of(after) == [key, key]
+
+
+@claim(
+    "pkey_mprotect.deny.1",
+    "pkeys(7)",
+    "When a protection key violation occurs, the signal is SIGSEGV with si_code SEGV_PKUERR; permissions are the "
+    "conjunction of those of the page tables and those of the key.",
+    sabotage=entry_bit("writable", set=False),
+)
+def test_a_key_denies_what_the_entry_allows(subject: Subject, witness: Witness) -> None:
+    key, area = _key(subject, "DISABLE_WRITE"), subject.mmap(pages=1, prot="rw").touch()
+    subject.pkey_mprotect(area, "rw", key)
+    area.load()
+    with subject.faults("SIGSEGV", "SEGV_PKUERR"):
+        subject.store(area.start)
+    assert witness.pages(area).writable == 1
+
+
+@claim(
+    "mprotect.xonly.1",
+    "mprotect(2)",
+    "Whether PROT_EXEC has any effect different from PROT_READ depends on processor architecture, kernel version, and "
+    "process state.",
+    sabotage=entry_bit("executable", set=False),
+)
+def test_execute_only_memory_executes(subject: Subject, witness: Witness) -> None:
+    area = subject.code(subject.returning())
+    subject.mprotect(area, "x")
+    after = witness.pages(area)
+    assert (after.executable, after.writable) == (1, 0)
+    subject.must(subject.execute(area.start))
+
+
+@claim(
+    "mprotect.xonly.2",
+    "pkeys(7)",
+    "Protection keys make execute-only memory: mprotect(PROT_EXEC) sets a key implicitly that denies every read.",
+    sabotage=entry_bit("executable", set=False),
+)
+def test_execute_only_memory_cannot_be_read(subject: Subject, witness: Witness) -> None:
+    area = subject.code(subject.returning())
+    subject.mprotect(area, "x")
+    after = witness.pages(area)
+    by_key, by_entry = any(_keys_of(after)) and subject.arch is Arch.X86_64, after.user == 0
+    if not by_key and not by_entry:
+        not_applicable("neither protection keys nor EPAN: what can be executed can be read")
+    with subject.faults("SIGSEGV", "SEGV_PKUERR" if by_key else "SEGV_ACCERR"):
+        subject.load(area.start)
+    assert after.executable == 1
+
+
+@claim(
+    "mprotect.xonly.3",
+    "mprotect(2)",
+    IMPLICIT,
+    sabotage=entry_bit("user", set=False, at=2),
+)
+def test_execute_only_memory_becomes_readable_again(subject: Subject, witness: Witness) -> None:
+    area = subject.code(subject.returning())
+    before = witness.pages(area)
+    subject.mprotect(area, "x")
+    subject.mprotect(area, "rx")
+    after = witness.pages(area)
+    assert (after.user, after.executable, after.pfns) == (1, 1, before.pfns)
+    if subject.arch is Arch.X86_64:
+        assert _keys_of(after) == [0]
+    assert subject.peek(area.start, 1) == subject.returning()[:1]
