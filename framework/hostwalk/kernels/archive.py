@@ -51,9 +51,16 @@ class Archive:
         return entry / package.file_name
 
     def _downloader(self, package: Package) -> Callable[[Path], None]:
+        is_damaged = (self.cache.root / "deb" / package.sha256[:32]).is_dir()
+
         def download(directory: Path) -> None:
+            if is_damaged:
+                _log.warning("%s is damaged in the cache and is fetched again", package.file_name)
             if self.offline:
-                raise FetchError(f"{package.file_name} is not in the cache", remedy="run once with a network")
+                how = "damaged" if is_damaged else "not"
+                raise FetchError(
+                    f"{package.file_name} is {how} in the cache", remedy="run once with a network"
+                )
             text = f"fetching {package.name} {package.version}"
             with self._apt() as apt, self.progress.task(text, package.size) as report:
                 apt.download(package, directory, lambda percent: report(package.size * percent // 100))
@@ -85,12 +92,18 @@ class Archive:
         try:
             index = self._read(room)
         except FetchError as error:
-            if not kept:
+            serves = kept or self._from_lists(room)
+            if not serves:
                 raise
             _log.warning("Debian's list of kernels could not be read, a kept one serves: %s", error.message)
-            return index_module.note_attempt(kept, self._wish, self._index_path)
+            return index_module.note_attempt(serves, self._wish, self._index_path)
         index_module.save(index, self._index_path)
         return index
+
+    def _from_lists(self, room: Path) -> Index | None:
+        """Return what apt fetched and verified before, where only the digest of it was lost."""
+        packages = tuple(Apt(room).packages())
+        return Index(packages, 0.0, 0.0, self._wish) if packages else None
 
     def _read(self, room: Path) -> Index:
         apt = self._configured(room)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 import time
@@ -25,7 +24,6 @@ _SPEC = re.compile(
 _IMAGE = re.compile(
     r"linux-image-(?P<abi>\d[0-9.]*(?:-\d+|\+[a-z0-9]+))-(?P<flavour>[a-z0-9-]+?)(?P<unsigned>-unsigned)?"
 )
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,6 @@ def load(path: Path) -> Index | None:
     except (OSError, UnicodeDecodeError):
         return None
     if hashlib.sha256(body.encode()).hexdigest() != seal:
-        _log.warning("%s is damaged and will be read from the mirror again", path)
         return None
     fields = json.loads(body)
     return Index(**{**fields, "packages": tuple(Package(**package) for package in fields["packages"])})
