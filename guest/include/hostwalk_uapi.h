@@ -50,7 +50,9 @@ enum hostwalk_op {
 	/*
 	 * To the agent (subject 0).
 	 *
-	 * HELLO  out: 0 abi version, 1 page size, 2 online cpus; payload: uname release
+	 * HELLO  in: 0 number of the fork that this machine is, 0 if it is told nothing;
+	 *        out: 0 abi version, 1 page size, 2 online cpus, 3 the number told last, 0 in a
+	 *        machine that was booted; payload: uname release
 	 * SPAWN  new subject; out: 0 its number, 1 pid, 2 scratch address, 3 scratch size
 	 * REAP   in: 0 subject; kill it, or have it leave if it is a thread, and forget it;
 	 *        out: 0 wait status, 1 pid
@@ -144,7 +146,7 @@ enum hostwalk_release_how {
 	HOSTWALK_UNPIN_USER_PAGE,
 	HOSTWALK_SET_PAGE_DIRTY,	/* set_page_dirty(), then put_page() */
 	HOSTWALK_UNPIN_USER_PAGES_DIRTY_LOCK,
-	HOSTWALK_UNPIN_USER_PAGES,	/* since 6.12.5 those that are not held are NULL in it */
+	HOSTWALK_UNPIN_USER_PAGES,	/* since 6.12.5 the first may be NULL: given back before */
 	HOSTWALK_UNPIN_USER_PAGES_ALL_DIRTY,	/* unpin_user_pages_dirty_lock(), once */
 	HOSTWALK_UNPIN_USER_PAGE_RANGE_DIRTY_LOCK,	/* EPERM if the frames do not follow each other */
 	HOSTWALK_UNPIN_USER_PAGES_ERROR,	/* unpin_user_pages(pages, -EFAULT): gives nothing back */
@@ -165,6 +167,7 @@ enum hostwalk_page_kind {
 	HOSTWALK_PAGE_ZERO,		/* ZERO_PAGE(0), nr times */
 	HOSTWALK_PAGE_SLAB,		/* virt_to_page() of a kmalloc() */
 	HOSTWALK_PAGE_ANON,		/* the anonymous page at addr, faulted in for writing */
+	HOSTWALK_PAGE_MAPPED,		/* the page at addr, of whatever kind, likewise */
 };
 
 struct hostwalk_alloc {
@@ -176,6 +179,12 @@ struct hostwalk_alloc {
 	__u64 pfns;		/* user address of nr (or 2^order) __u64 */
 };
 
+/* Gives back the exerciser's own references; EBUSY where a fault handler may need them. */
+struct hostwalk_free {
+	__u32 handle;
+	__u32 reserved;
+};
+
 enum hostwalk_insert_call {
 	HOSTWALK_VM_INSERT_PAGE = 1,	/* once per page, until one fails */
 	HOSTWALK_VM_INSERT_PAGES,
@@ -184,6 +193,8 @@ enum hostwalk_insert_call {
 	HOSTWALK_REMAP_PFN_RANGE,
 	HOSTWALK_VMF_INSERT_PFN,	/* from a fault handler only */
 	HOSTWALK_VMF_INSERT_MIXED,	/* from a fault handler only */
+	HOSTWALK_VMF_INSERT_PFN_PROT,	/* from a fault handler only */
+	HOSTWALK_VM_IOMAP_MEMORY,	/* the whole vma; offset counts from the first page */
 };
 
 enum hostwalk_when {
@@ -195,6 +206,10 @@ enum hostwalk_when {
 #define HOSTWALK_INSERT_KEEP	(1u << 0)	/* let mmap(2) succeed although the call failed */
 #define HOSTWALK_INSERT_MIXEDMAP (1u << 1)	/* set VM_MIXEDMAP before */
 #define HOSTWALK_INSERT_PFNMAP	(1u << 2)	/* set VM_PFNMAP before (fault handlers) */
+/* In the protection that the call is given; if it takes none, in vma->vm_page_prot before. */
+#define HOSTWALK_INSERT_READONLY (1u << 3)	/* that of a mapping without VM_WRITE */
+#define HOSTWALK_INSERT_NONCACHED (1u << 4)	/* pgprot_noncached() */
+#define HOSTWALK_INSERT_WRITECOMBINE (1u << 5)	/* pgprot_writecombine() */
 
 struct hostwalk_insert {
 	__u32 call;		/* enum hostwalk_insert_call */
@@ -225,6 +240,7 @@ struct hostwalk_insert_result {
 #define HOSTWALK_IOC_ALLOC	_IOWR(HOSTWALK_IOC_MAGIC, 3, struct hostwalk_alloc)
 #define HOSTWALK_IOC_INSERT	_IOWR(HOSTWALK_IOC_MAGIC, 4, struct hostwalk_insert)
 #define HOSTWALK_IOC_RESULT	_IOR(HOSTWALK_IOC_MAGIC, 5, struct hostwalk_insert_result)
+#define HOSTWALK_IOC_FREE	_IOW(HOSTWALK_IOC_MAGIC, 6, struct hostwalk_free)
 /* Tests of the host only. */
 #define HOSTWALK_IOC_SPIN	_IO(HOSTWALK_IOC_MAGIC, 16)	/* spin for ever, interrupts off */
 #define HOSTWALK_IOC_OOPS	_IO(HOSTWALK_IOC_MAGIC, 17)	/* dereference NULL */

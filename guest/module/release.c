@@ -78,6 +78,17 @@ static bool hostwalk_how_skips_null(u32 how)
 	return how == HOSTWALK_UNPIN_USER_PAGES && HOSTWALK_UNPIN_SKIPS_NULL;
 }
 
+/* gup_folio_next() looks at the entry behind a page, NULL or not. */
+static bool hostwalk_null_crashes(const struct hostwalk_pins *pins, u32 first, u32 end)
+{
+	u32 i;
+
+	for (i = first + 1; i < end; i++)
+		if (pins->pages[i - 1] && !pins->pages[i])
+			return true;
+	return false;
+}
+
 /* Do the pages that the request names follow each other in memory? */
 static bool hostwalk_pins_follow(const struct hostwalk_pins *pins, u32 first, u32 end)
 {
@@ -144,6 +155,9 @@ static long hostwalk_release_locked(struct hostwalk_file *file,
 	end = count ? first + count : pins->nr;
 	if (how == HOSTWALK_UNPIN_USER_PAGE_RANGE_DIRTY_LOCK &&
 	    !hostwalk_pins_follow(pins, first, end))
+		return -EPERM;
+	if (how == HOSTWALK_UNPIN_USER_PAGES && hostwalk_null_crashes(pins, first, end) &&
+	    !hostwalk_allow_bug)
 		return -EPERM;
 	hostwalk_put_range(pins, first, end, how);
 	if (hostwalk_pins_are_all_put(pins)) {

@@ -283,7 +283,7 @@ def test_write_takes_a_copy_of_a_page_shared_by_fork(subject: Subject, witness: 
 @claim(
     "gup.dirty.2", OLD_PAGE, "set_page_dirty (or set_page_dirty_lock, as appropriate) must be called after the page is "
     "finished with, and before put_page is called.",
-    sabotage=page_flag("PG_dirty", set=False, at=2),
+    sabotage=page_flag("PG_dirty", set=False, at=2, page=1),
 )  # fmt: skip
 def test_set_page_dirty_leaves_the_page_dirty(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).load()

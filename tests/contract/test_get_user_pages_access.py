@@ -13,7 +13,7 @@ DOC = "get_user_pages_remote(9)"
 
 
 @claim(
-    "gup.access.1", GUP, "check_vma_flags(): a write needs VM_WRITE unless FOLL_FORCE is given, else -EFAULT",
+    "gup.access.1", GUP, "if (!(vm_flags & VM_WRITE)) { if (!(gup_flags & FOLL_FORCE)) return -EFAULT;",
     sabotage=entry_bit("writable", set=True, at=2),
 )  # fmt: skip
 def test_write_to_a_read_only_mapping_is_efault(subject: Subject, witness: Witness) -> None:
@@ -27,7 +27,7 @@ def test_write_to_a_read_only_mapping_is_efault(subject: Subject, witness: Witne
 
 
 @claim(
-    "gup.access.2", GUP, "check_vma_flags(): a read needs VM_READ unless FOLL_FORCE is given, else -EFAULT",
+    "gup.access.2", GUP, "else if (!(vm_flags & VM_READ)) { if (!(gup_flags & FOLL_FORCE)) return -EFAULT;",
     sabotage=refcount(+1, at=2),
 )  # fmt: skip
 def test_prot_none_is_efault(subject: Subject, witness: Witness) -> None:
@@ -42,7 +42,7 @@ def test_prot_none_is_efault(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "gup.access.3", GUP, "check_vma_flags(): a read needs VM_READ: executable is not enough, -EFAULT",
+    "gup.access.3", GUP, "gups are always data accesses, not instruction fetches",
     sabotage=entry_bit("present", set=True),
 )  # fmt: skip
 def test_execute_only_is_efault(subject: Subject, witness: Witness) -> None:
@@ -55,7 +55,7 @@ def test_execute_only_is_efault(subject: Subject, witness: Witness) -> None:
 @claim(
     "gup.access.4",
     GUP,
-    "check_vma_flags(): FOLL_FORCE reads what is VM_MAYREAD",
+    "Is there actually any vma we can reach here which does not have VM_MAYREAD set?",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_force_reads_prot_none(subject: Subject, witness: Witness) -> None:
@@ -138,7 +138,7 @@ def test_force_writes_an_exclusive_page_where_it_is(subject: Subject, witness: W
 
 
 @claim(
-    "gup.force.5", GUP, "FOLL_FORCE with FOLL_WRITE writes the private copy; the page cache keeps its own",
+    "gup.force.5", GUP, "FOLL_FORCE can write to even unwritable PTEs in COW mappings.",
     sabotage=refcount(+1, at=3),
 )  # fmt: skip
 def test_force_leaves_the_file_as_it_was(subject: Subject, witness: Witness) -> None:
@@ -211,7 +211,7 @@ def test_a_special_entry_counts_where_no_pages_are_wanted(subject: Subject, witn
 
 
 @claim(
-    "gup.stack.1", GUP, "gup_vma_lookup(): an address below a stack is -EFAULT, the stack is not grown",
+    "gup.stack.1", GUP, "GUP no longer grows the stack",
     sabotage=entry_bit("present", set=True),
 )  # fmt: skip
 def test_the_stack_is_not_grown(subject: Subject, witness: Witness) -> None:

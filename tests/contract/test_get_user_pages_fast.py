@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, departure
 from hostwalk.guest import Area, Subject
-from hostwalk.sabotage import entry_bit, entry_pfn, refcount
-from hostwalk.witness import Witness
+from hostwalk.sabotage import entry_bit, entry_pfn, page_flag, refcount
+from hostwalk.witness import NO_PFN, Witness
 
 PAGE = "get_user_pages_fast(9)"
+ONLY = "get_user_pages_fast_only(9)"
+GUP = "mm/gup.c"
+FLAGS = "include/linux/mm_types.h"
 
 
 @claim(
@@ -26,7 +29,7 @@ def test_fast_pins_the_mapped_pages(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "fast.entry.1", PAGE, "The walk without the lock changes no page-table entry.",
+    "fast.entry.1", PAGE, "Attempt to pin user pages in memory without taking mm->mmap_lock.",
     sabotage=entry_bit("dirty", set=True, at=2),
 )  # fmt: skip
 def test_fast_leaves_entries_alone(subject: Subject, witness: Witness) -> None:
@@ -58,7 +61,7 @@ def test_no_pages_asked_for(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "fast.zero.2", PAGE, "If nr_pages is 0 and the page at start is not populated, returns 0 and populates nothing.",
+    "fast.zero.2", PAGE, "If nr_pages is 0 or negative, returns 0.",
     sabotage=entry_bit("present", set=True),
 )  # fmt: skip
 def test_no_pages_asked_for_of_an_empty_mapping(subject: Subject, witness: Witness) -> None:
@@ -69,7 +72,7 @@ def test_no_pages_asked_for_of_an_empty_mapping(subject: Subject, witness: Witne
 
 
 @claim(
-    "fast.write.1", PAGE, "A read-only entry is never followed for FOLL_WRITE: copy-on-write is broken first.",
+    "fast.write.1", PAGE, "If not successful, it will fall back to taking the lock and calling get_user_pages().",
     sabotage=entry_bit("writable", set=False, at=2),
 )  # fmt: skip
 def test_fast_write_breaks_copy_on_write(subject: Subject, witness: Witness) -> None:
@@ -80,6 +83,177 @@ def test_fast_write_breaks_copy_on_write(subject: Subject, witness: Witness) -> 
         assert held.pfns == pins.pfns
         assert held.writable == 1
         assert held.exclusive == 1
+
+
+@claim(
+    "fast.zero.3", GUP, "gup_fast_pte_range(): do { ... } while (ptep++, addr += PAGE_SIZE, addr != end);",
+    sabotage=refcount(-1, at=2), kernels=">=5.11",
+)  # fmt: skip
+def test_no_pages_asked_for_takes_one(subject: Subject, witness: Witness) -> None:
+    area = lone_page(subject).touch()
+    before = witness.pages(area)
+    with subject.get_user_pages_fast(area, nr_pages=0) as pins:
+        held = witness.pages(area)
+        assert (pins.returned, pins.filled) == (1, 1)
+        assert held.pfns == pins.pfns
+        assert held.refcounts == before.refcounts + 1
+
+
+@claim(
+    "fast.back.1", PAGE, "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    sabotage=entry_pfn(+1),
+)  # fmt: skip
+def test_fast_faults_in_what_is_missing(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=3, prot="rw")
+    with subject.get_user_pages_fast(area, write=True) as pins:
+        held = witness.pages(area)
+        assert pins.returned == 3
+        assert held.pfns == pins.pfns
+        assert held.refcounts == 2
+
+
+@claim(
+    "fast.back.2", PAGE, "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    sabotage=refcount(-1, at=2),
+)  # fmt: skip
+def test_fast_reaches_the_zero_page(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw").load()
+    before = witness.pages(area)
+    with subject.get_user_pages_fast(area) as pins, subject.get_user_pages_fast_only(area) as only:
+        held = witness.pages(area)
+        assert pins.pfns == (witness.zero_pfn,) * 2
+        assert held.entries == before.entries
+        assert held.refcounts == before.refcounts + 2
+        assert (only.returned, only.filled) == (0, 0)
+
+
+@claim(
+    "fast.back.3", PAGE, "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    sabotage=refcount(-1, at=2),
+)  # fmt: skip
+def test_fast_reaches_inserted_pages(subject: Subject, witness: Witness) -> None:
+    area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=2)).area
+    before = witness.pages(area)
+    for call in (subject.get_user_pages_fast, subject.get_user_pages):
+        with call(area, write=True) as pins:
+            held = witness.pages(area)
+            assert held.pfns == pins.pfns
+            assert held.refcounts == before.refcounts + 1
+
+
+@claim("fast.partial.1", PAGE, "This may be fewer than the number requested.", sabotage=refcount(+1, at=2))
+def test_what_was_pinned_fast_is_kept_when_the_rest_fails(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=4, prot="rw").touch()
+    subject.munmap(area[2:])
+    mapped = area[:2]
+    before = witness.pages(mapped)
+    with subject.get_user_pages_fast(area, write=True) as pins:
+        held = witness.pages(mapped)
+        assert (pins.returned, pins.filled) == (2, 2)
+        assert held.refcounts == before.refcounts + 1
+    assert witness.pages(mapped).refcounts == before.refcounts
+
+
+@claim(
+    "fast.errno.1", PAGE, "If no pages were pinned, returns -errno.", sabotage=entry_bit("present", set=True)
+)
+def test_fast_of_an_unmapped_address_is_efault(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=3, prot="rw").touch()
+    hole = area[1:2]
+    subject.munmap(hole)
+    with subject.get_user_pages_fast(hole) as pins:
+        assert (pins.errno, pins.filled) == ("EFAULT", 0)
+        assert witness.pages(hole).pfns == NO_PFN
+
+
+@claim("fast.none.1", PAGE, "If no pages were pinned, returns -errno.", sabotage=refcount(+1, at=2))
+def test_fast_does_not_follow_prot_none(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw").touch()
+    subject.mprotect(area, "none")
+    before = witness.pages(area)
+    with subject.get_user_pages_fast(area) as pins, subject.get_user_pages_fast_only(area) as only:
+        after = witness.pages(area)
+        assert (pins.errno, only.returned) == ("EFAULT", 0)
+        assert after.entries == before.entries
+        assert after.refcounts == before.refcounts
+
+
+@claim("fast.force.1", PAGE, "gup_flags: flags modifying pin behaviour", sabotage=refcount(-1, at=2))
+def test_fast_takes_force_and_nofault(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw").touch()
+    subject.mprotect(area, "none")
+    before = witness.pages(area)
+    with subject.get_user_pages_fast(area, force=True, nofault=True) as pins:
+        held = witness.pages(area)
+        assert held.pfns == pins.pfns
+        assert held.refcounts == before.refcounts + 1
+
+
+@claim(
+    "fast.nofault.1", FLAGS, "FOLL_NOFAULT: do not fault in pages", sabotage=entry_bit("present", set=True)
+)
+def test_fast_nofault_is_efault_where_nothing_is_mapped(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw")
+    with subject.get_user_pages_fast(area, nofault=True) as pins:
+        assert (pins.errno, pins.filled) == ("EFAULT", 0)
+        assert witness.pages(area).pfns == NO_PFN
+
+
+@claim(
+    "fast.flags.1", GUP, "WARN_ON_ONCE(gup_flags & ~(FOLL_WRITE | FOLL_LONGTERM | FOLL_FORCE | ...)) return -EINVAL;",
+    warns=r"gup_fast_fallback|internal_get_user_pages_fast|get_user_pages_fast", sabotage=refcount(+1, at=2),
+)  # fmt: skip
+def test_fast_refuses_the_other_flags(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw").touch()
+    before = witness.pages(area)
+    for flag in ("FOLL_NOWAIT", "FOLL_ANON", "FOLL_DUMP", "FOLL_SPLIT_PMD", "FOLL_HWPOISON"):
+        with subject.get_user_pages_fast(area, flags=witness.layout[flag]) as pins:
+            assert (flag, pins.errno, pins.filled) == (flag, "EINVAL", 0)
+    assert witness.pages(area).refcounts == before.refcounts
+
+
+@claim(
+    "fast.only.1", ONLY, "it won't fall back to the regular GUP", sabotage=refcount(-1, at=2),
+)  # fmt: skip
+def test_fast_only_stops_at_the_first_missing_page(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=4, prot="rw")
+    mapped = area[:2].touch()
+    before = witness.pages(mapped)
+    with subject.get_user_pages_fast_only(area, write=True) as pins:
+        held = witness.pages(mapped)
+        assert (pins.returned, pins.filled) == (2, 2)
+        assert held.refcounts == before.refcounts + 1
+        assert witness.pages(area[2:]).pfns == NO_PFN
+
+
+@claim(
+    "fast.only.2", ONLY, "this always returns the number of pages pinned, 0 if no pages were pinned.",
+    kernels="<6.3", warns=r"get_user_pages_fast", sabotage=refcount(+1, at=2),
+)  # fmt: skip
+def test_fast_only_is_never_negative(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw").touch()
+    before = witness.pages(area)
+    for asked in (
+        subject.get_user_pages_fast_only(area, nowait=True),
+        subject.get_user_pages_fast_only(area, -1),
+    ):
+        assert (asked.returned, asked.filled) == (0, 0)
+    assert witness.pages(area).refcounts == before.refcounts
+
+
+@claim(
+    "fast.touch.1", GUP, "gup_fast_pte_range(): folio_set_referenced(folio);",
+    sabotage=page_flag("PG_referenced", set=False, at=2),
+)  # fmt: skip
+def test_fast_marks_the_page_not_the_entry(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).load()
+    before = witness.pages(area)
+    assert (before.flag("PG_referenced").any, before.flag("PG_dirty").any) == (False, False)
+    with subject.get_user_pages_fast(area, write=True):
+        after = witness.pages(area)
+        assert after.flag("PG_referenced") == 1
+        assert after.flag("PG_dirty") == 0
+        assert after.entries == before.entries
 
 
 def lone_page(subject: Subject) -> Area:
