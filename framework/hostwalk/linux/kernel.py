@@ -40,6 +40,7 @@ class Linux:
         self.layout = layout
         self._leaves: dict[int, Leaf] = {}
         self._page = kernel_space.format.page_size
+        self._sizes = tuple(level.size for level in reversed(kernel_space.format.levels))
 
     @classmethod
     def of(
@@ -88,13 +89,15 @@ class Linux:
 
     def leaf(self, virt_addr: int) -> Leaf:
         """Return the leaf that maps a kernel address; raise WalkError when it is not mapped."""
-        page = virt_addr & -self._page
-        if page not in self._leaves:
-            seen = walk(self.memory, self.kernel_space, page)
-            if not seen.mapped or seen.leaf is None:
-                raise WalkError(f"kernel address {virt_addr:#x} is not mapped: {seen.end}\n{seen}")
-            self._leaves[page] = seen.leaf
-        return self._leaves[page]
+        for size in self._sizes:
+            known = self._leaves.get(virt_addr & -size)
+            if known is not None and virt_addr - known.virt_addr < known.size:
+                return known
+        seen = walk(self.memory, self.kernel_space, virt_addr & -self._page)
+        if not seen.mapped or seen.leaf is None:
+            raise WalkError(f"kernel address {virt_addr:#x} is not mapped: {seen.end}\n{seen}")
+        self._leaves[seen.leaf.virt_addr] = seen.leaf
+        return seen.leaf
 
     def read_virt(self, virt_addr: int, size: int) -> bytes:
         """Return ``size`` bytes at a kernel address.

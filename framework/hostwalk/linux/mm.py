@@ -63,10 +63,11 @@ _PLAIN = {"READ", "WRITE", "EXEC", "SHARED", "MAYREAD", "MAYWRITE", "MAYEXEC", "
 
 @dataclass(frozen=True)
 class Mm:
-    """``struct mm_struct *`` at ``address``."""
+    """``struct mm_struct *`` at ``address``; ``known_users`` are its tasks, where they are known already."""
 
     linux: Linux
     address: int
+    known_users: tuple[int, ...] | None = None
 
     def get(self, name: str) -> int:
         """Return an integer member by its name in the kernel: ``mm.get("total_vm")``."""
@@ -186,6 +187,8 @@ class Mm:
 
     def _users(self) -> list[int]:
         """Return the addresses of the tasks that run in it."""
+        if self.known_users is not None:
+            return list(self.known_users)
         leaders = [task for task in self.linux.tasks() if self._is_of(task.address)]
         return [thread.address for leader in leaders for thread in leader.threads()]
 

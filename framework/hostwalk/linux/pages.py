@@ -211,7 +211,7 @@ class PageArray:
         head = self._heads(wanted, own)
         first = self._rows(head, "struct page", 1)
         large = np.flatnonzero(first.column("flags") >> self.flag_bit(HEAD) & 1)
-        folio = self._rows(head[large], "struct folio", 2)
+        folio = self.folios(head[large])
         refcount = first.column("_refcount")
         pincount = refcount // self.linux.layout["GUP_PIN_COUNTING_BIAS"]
         pincount[large] = folio.column("_pincount")
@@ -224,6 +224,10 @@ class PageArray:
             pincount, head, order, first.column("mapping").view(np.uint64), self._index(wanted, head, first),
             first.column("_mapcount"),
         )  # fmt: skip
+
+    def folios(self, heads: Words) -> Rows:
+        """Return the ``struct folio`` of large folios, by the frames of their heads."""
+        return self._rows(heads, "struct folio", 2)
 
     def _heads(self, pfns: Words, own: Rows) -> Words:
         """Return the frame of each page's head."""
