@@ -192,6 +192,18 @@ class Pages(Frames):
         """pte_uffd_wp()."""
         return self._leaf("uffd_wp", lambda leaf: leaf.uffd_wp)
 
+    @property
+    def memory_types(self) -> tuple[str, ...]:
+        """Names of the memory types, from PAT or MAIR: ``"WB"``, ``"Normal WB"``; empty where nothing is mapped."""
+        leaves = (record.leaf for record in self.records)
+        return tuple(leaf.memory_type if leaf is not None else "" for leaf in leaves)
+
+    @property
+    def tables(self) -> frozenset[int]:
+        """Guest physical addresses of the page tables that lead to the pages, the root among them."""
+        walks = (record.walk for record in self.records if record.walk is not None)
+        return frozenset(level.table_phys for walk in walks for level in walk.levels)
+
 
 @dataclass(frozen=True, repr=False)
 class Contents(Pages):
@@ -221,6 +233,11 @@ class VmaReading(Reading):
     def page_prot(self) -> int:
         """vm_page_prot: what a new entry's protection bits are."""
         return self._vma.page_prot
+
+    @property
+    def pgoff(self) -> int:
+        """vm_pgoff: in pages, the offset in the file; in a private remapped mapping its first page frame."""
+        return self._vma.pgoff
 
     @property
     def start(self) -> int:

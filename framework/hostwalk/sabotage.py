@@ -96,6 +96,7 @@ _ENTRY_BITS = {
         "executable": _Bits((0, 1 << 63), (1 << 63, 0)),
         "soft_dirty": _Bits((1 << 11, 0), (0, 1 << 11)),
         "uffd_wp": _Bits((1 << 10, 0), (0, 1 << 10)),
+        "uncached": _Bits((1 << 4, 1 << 3 | 1 << 7), (0, 1 << 4 | 1 << 3 | 1 << 7)),
     },
     Arch.ARM64: {
         "writable": _Bits((1 << 51, 1 << 7), (1 << 7, 1 << 51)),
@@ -105,6 +106,7 @@ _ENTRY_BITS = {
         "special": _Bits((1 << 56, 0), (0, 1 << 56)),
         "executable": _Bits((0, 1 << 54), (1 << 54, 0)),
         "uffd_wp": _Bits((1 << 58, 0), (0, 1 << 58)),
+        "uncached": _Bits((3 << 2, 7 << 2), (0, 7 << 2)),
     },
 }
 # A user-readable, not writable leaf: x86-64 P US A NX (PS for a large one); arm64 V AF USER RDONLY nG PXN UXN.
@@ -174,6 +176,15 @@ def vm_flag(flag: str, *, at: int = 1) -> Sabotage:
         return (Write(address, (old ^ moment.layout[flag]).to_bytes(8, "little")),)
 
     return Sabotage(f"toggle {flag}", frozenset({"vma"}), at, alter)
+
+
+def vm_pgoff(pages: int, *, at: int = 1) -> Sabotage:
+    """Change ``vm_pgoff`` of the vma that was read."""
+
+    def alter(moment: Moment, reading: Reading) -> tuple[Write, ...]:
+        return (_add(moment, moment.field(reading.address, "struct vm_area_struct", "vm_pgoff"), 8, pages),)
+
+    return Sabotage(f"vm_pgoff {pages:+}", frozenset({"vma"}), at, alter)
 
 
 def vm_edge(member: str, pages: int, *, at: int = 1) -> Sabotage:

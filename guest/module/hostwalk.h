@@ -61,6 +61,7 @@ void hostwalk_pins_free(struct hostwalk_pins *pins);
 
 long hostwalk_alloc(struct hostwalk_file *file, struct hostwalk_alloc *alloc);
 void hostwalk_block_free(struct hostwalk_block *block);
+long hostwalk_free(struct hostwalk_file *file, const struct hostwalk_free *free);
 
 /* An insertion about to be made: a plan, resolved for one mapping. */
 struct hostwalk_run {
@@ -71,6 +72,11 @@ struct hostwalk_run {
 	u32 when;			/* enum hostwalk_when */
 	u64 num;			/* out: pages that were not inserted */
 };
+
+bool hostwalk_is_vmf(u32 call);
+bool hostwalk_is_map_pages(u32 call);
+bool hostwalk_is_remap(u32 call);
+phys_addr_t hostwalk_run_phys(const struct hostwalk_run *run);
 
 unsigned long hostwalk_run_size(const struct hostwalk_run *run);
 bool hostwalk_run_crashes(const struct hostwalk_run *run);

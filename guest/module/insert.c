@@ -8,14 +8,24 @@
 #include "compat.h"
 #include "hostwalk.h"
 
-static bool hostwalk_is_vmf(u32 call)
+/* Does the call take a protection of its own? */
+static bool hostwalk_takes_prot(u32 call)
 {
-	return call == HOSTWALK_VMF_INSERT_PFN || call == HOSTWALK_VMF_INSERT_MIXED;
+	return call == HOSTWALK_REMAP_PFN_RANGE || call == HOSTWALK_VMF_INSERT_PFN_PROT;
 }
 
-static bool hostwalk_is_map_pages(u32 call)
+static pgprot_t hostwalk_prot(const struct hostwalk_plan *plan, const struct vm_area_struct *vma)
 {
-	return call == HOSTWALK_VM_MAP_PAGES || call == HOSTWALK_VM_MAP_PAGES_ZERO;
+	u32 options = plan->in.options;
+	pgprot_t prot = vma->vm_page_prot;
+
+	if (options & HOSTWALK_INSERT_READONLY)
+		prot = vm_get_page_prot(vma->vm_flags & ~VM_WRITE);
+	if (options & HOSTWALK_INSERT_NONCACHED)
+		prot = pgprot_noncached(prot);
+	if (options & HOSTWALK_INSERT_WRITECOMBINE)
+		prot = pgprot_writecombine(prot);
+	return prot;
 }
 
 static long hostwalk_insert_one_by_one(struct hostwalk_run *run)
@@ -45,6 +55,9 @@ static vm_fault_t hostwalk_vmf_insert(struct hostwalk_run *run, u32 i)
 
 	if (run->plan->in.call == HOSTWALK_VMF_INSERT_PFN)
 		return vmf_insert_pfn(run->vma, addr, pfn);
+	if (run->plan->in.call == HOSTWALK_VMF_INSERT_PFN_PROT)
+		return vmf_insert_pfn_prot(run->vma, addr, pfn,
+					   hostwalk_prot(run->plan, run->vma));
 	return hostwalk_vmf_insert_mixed(run->vma, addr, pfn);
 }
 
@@ -69,9 +82,11 @@ static int hostwalk_insert_whole(struct hostwalk_run *run)
 		return vm_map_pages(vma, run->pages, nr);
 	case HOSTWALK_VM_MAP_PAGES_ZERO:
 		return vm_map_pages_zero(vma, run->pages, nr);
+	case HOSTWALK_VM_IOMAP_MEMORY:
+		return vm_iomap_memory(vma, hostwalk_run_phys(run), hostwalk_run_size(run));
 	default:
 		return remap_pfn_range(vma, run->addr, page_to_pfn(run->pages[0]),
-				       hostwalk_run_size(run), vma->vm_page_prot);
+				       hostwalk_run_size(run), hostwalk_prot(run->plan, vma));
 	}
 }
 
@@ -90,6 +105,7 @@ static long hostwalk_run(struct hostwalk_run *run)
 		return hostwalk_insert_batch(run);
 	case HOSTWALK_VMF_INSERT_PFN:
 	case HOSTWALK_VMF_INSERT_MIXED:
+	case HOSTWALK_VMF_INSERT_PFN_PROT:
 		return hostwalk_vmf_one_by_one(run);
 	default:
 		ret = hostwalk_insert_whole(run);
@@ -151,12 +167,16 @@ static const struct vm_operations_struct hostwalk_vm_ops = {
 	.fault = hostwalk_fault,
 };
 
-static void hostwalk_set_flags(struct vm_area_struct *vma, u32 options)
+static void hostwalk_prepare(const struct hostwalk_plan *plan, struct vm_area_struct *vma)
 {
+	u32 options = plan->in.options;
+
 	if (options & HOSTWALK_INSERT_MIXEDMAP)
 		hostwalk_vm_flags_set(vma, VM_MIXEDMAP);
 	if (options & HOSTWALK_INSERT_PFNMAP)
 		hostwalk_vm_flags_set(vma, VM_PFNMAP);
+	if (!hostwalk_takes_prot(plan->in.call))
+		vma->vm_page_prot = hostwalk_prot(plan, vma);
 }
 
 static long hostwalk_run_in(struct hostwalk_plan *plan, struct vm_area_struct *vma, u64 *num)
@@ -170,7 +190,7 @@ static long hostwalk_run_in(struct hostwalk_plan *plan, struct vm_area_struct *v
 	};
 	long ret;
 
-	hostwalk_set_flags(vma, plan->in.options);
+	hostwalk_prepare(plan, vma);
 	ret = hostwalk_run(&run);
 	*num = run.num;
 	return ret;
@@ -193,7 +213,7 @@ int hostwalk_mmap(struct hostwalk_file *file, struct vm_area_struct *vma)
 		return 0;
 	plan->vm_pgoff = vma->vm_pgoff;
 	if (plan->in.when == HOSTWALK_WHEN_FAULT) {
-		hostwalk_set_flags(vma, plan->in.options);
+		hostwalk_prepare(plan, vma);
 		vma->vm_private_data = plan;
 		return 0;
 	}
@@ -246,20 +266,23 @@ static bool hostwalk_is_contiguous(struct page **pages, u32 nr)
 	return true;
 }
 
+#define HOSTWALK_INSERT_OPTIONS	(HOSTWALK_INSERT_KEEP | HOSTWALK_INSERT_MIXEDMAP |	\
+				 HOSTWALK_INSERT_PFNMAP | HOSTWALK_INSERT_READONLY |	\
+				 HOSTWALK_INSERT_NONCACHED | HOSTWALK_INSERT_WRITECOMBINE)
+
 static bool hostwalk_insert_valid(const struct hostwalk_insert *in,
 				  const struct hostwalk_block *block)
 {
-	if (in->call < HOSTWALK_VM_INSERT_PAGE || in->call > HOSTWALK_VMF_INSERT_MIXED ||
+	if (in->call < HOSTWALK_VM_INSERT_PAGE || in->call > HOSTWALK_VM_IOMAP_MEMORY ||
 	    in->when < HOSTWALK_WHEN_MMAP || in->when > HOSTWALK_WHEN_FAULT)
 		return false;
 	if (hostwalk_is_vmf(in->call) && in->when != HOSTWALK_WHEN_FAULT)
 		return false;
-	if (in->options & ~(HOSTWALK_INSERT_KEEP | HOSTWALK_INSERT_MIXEDMAP |
-			    HOSTWALK_INSERT_PFNMAP))
+	if (in->options & ~HOSTWALK_INSERT_OPTIONS)
 		return false;
 	if (in->first >= block->nr || in->nr > block->nr - in->first)
 		return false;
-	return in->call != HOSTWALK_REMAP_PFN_RANGE ||
+	return !hostwalk_is_remap(in->call) ||
 	       hostwalk_is_contiguous(block->pages + in->first, in->nr);
 }
 

@@ -3,14 +3,27 @@
  * Which insertions would be a BUG, or damage, rather than an error: read from
  * mm/memory.c of 6.1, 6.12 and 7.3.
  */
+#include <linux/io.h>
 #include <linux/mm.h>
 
 #include "compat.h"
 #include "hostwalk.h"
 
-static bool hostwalk_is_map_pages(u32 call)
+bool hostwalk_is_map_pages(u32 call)
 {
 	return call == HOSTWALK_VM_MAP_PAGES || call == HOSTWALK_VM_MAP_PAGES_ZERO;
+}
+
+bool hostwalk_is_vmf(u32 call)
+{
+	return call == HOSTWALK_VMF_INSERT_PFN || call == HOSTWALK_VMF_INSERT_MIXED ||
+	       call == HOSTWALK_VMF_INSERT_PFN_PROT;
+}
+
+/* Takes a range of pfns, by the first of them. */
+bool hostwalk_is_remap(u32 call)
+{
+	return call == HOSTWALK_REMAP_PFN_RANGE || call == HOSTWALK_VM_IOMAP_MEMORY;
 }
 
 static bool hostwalk_is_cow(const struct vm_area_struct *vma)
@@ -27,6 +40,12 @@ static bool hostwalk_can_write_page(const struct vm_area_struct *vma)
 unsigned long hostwalk_run_size(const struct hostwalk_run *run)
 {
 	return (unsigned long)run->plan->in.nr << PAGE_SHIFT;
+}
+
+/* Where vm_iomap_memory() is told that the memory starts; may be anything. */
+phys_addr_t hostwalk_run_phys(const struct hostwalk_run *run)
+{
+	return page_to_phys(run->pages[0]) + run->plan->in.offset;
 }
 
 static bool hostwalk_run_inside(const struct hostwalk_run *run)
@@ -96,6 +115,24 @@ static bool hostwalk_remap_crashes(const struct hostwalk_run *run)
 	       !hostwalk_range_is_empty(vma->vm_mm, run->addr, end);
 }
 
+/* Remaps the whole vma, unless it refuses before; must not reach beyond the pages. */
+static bool hostwalk_iomap_crashes(const struct hostwalk_run *run)
+{
+	struct vm_area_struct *vma = run->vma;
+	phys_addr_t start = hostwalk_run_phys(run), first = page_to_phys(run->pages[0]);
+	unsigned long size = hostwalk_run_size(run);
+	unsigned long pages = PAGE_ALIGN(size + (start & ~PAGE_MASK)) >> PAGE_SHIFT;
+
+	if (start + size < start || vma->vm_pgoff > pages ||
+	    vma_pages(vma) > pages - vma->vm_pgoff)
+		return false;
+	if (start < first || start - first > size ||
+	    ((start - first) >> PAGE_SHIFT) + vma->vm_pgoff + vma_pages(vma) >
+	    run->plan->in.nr)
+		return true;
+	return run->when != HOSTWALK_WHEN_MMAP;
+}
+
 static bool hostwalk_vmf_crashes(const struct hostwalk_run *run)
 {
 	unsigned long flags = run->vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP);
@@ -103,7 +140,7 @@ static bool hostwalk_vmf_crashes(const struct hostwalk_run *run)
 	if (!run->plan->in.nr)
 		return false;
 	/* pfn_valid() holds for all our pages, so VM_MIXEDMAP will not do either. */
-	if (run->plan->in.call == HOSTWALK_VMF_INSERT_PFN)
+	if (run->plan->in.call != HOSTWALK_VMF_INSERT_MIXED)
 		return flags != VM_PFNMAP || hostwalk_is_cow(run->vma);
 	return !HOSTWALK_INSERT_ZEROPAGE && !(flags & VM_MIXEDMAP) &&
 	       run->plan->block->kind != HOSTWALK_PAGE_ZERO;
@@ -116,8 +153,8 @@ static bool hostwalk_exposes_zero_page(const struct hostwalk_run *run)
 
 	if (run->plan->block->kind != HOSTWALK_PAGE_ZERO || !hostwalk_can_write_page(run->vma))
 		return false;
-	return !HOSTWALK_INSERT_ZEROPAGE || call == HOSTWALK_REMAP_PFN_RANGE ||
-	       call == HOSTWALK_VMF_INSERT_PFN;
+	return !HOSTWALK_INSERT_ZEROPAGE || hostwalk_is_remap(call) ||
+	       (hostwalk_is_vmf(call) && call != HOSTWALK_VMF_INSERT_MIXED);
 }
 
 bool hostwalk_run_crashes(const struct hostwalk_run *run)
@@ -127,8 +164,11 @@ bool hostwalk_run_crashes(const struct hostwalk_run *run)
 	switch (run->plan->in.call) {
 	case HOSTWALK_REMAP_PFN_RANGE:
 		return hostwalk_remap_crashes(run);
+	case HOSTWALK_VM_IOMAP_MEMORY:
+		return hostwalk_iomap_crashes(run);
 	case HOSTWALK_VMF_INSERT_PFN:
 	case HOSTWALK_VMF_INSERT_MIXED:
+	case HOSTWALK_VMF_INSERT_PFN_PROT:
 		return hostwalk_vmf_crashes(run);
 	default:
 		return hostwalk_insert_crashes(run);

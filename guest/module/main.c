@@ -91,6 +91,15 @@ static long hostwalk_ioctl_alloc(struct hostwalk_file *file, void __user *arg)
 	return ret;
 }
 
+static long hostwalk_ioctl_free(struct hostwalk_file *file, void __user *arg)
+{
+	struct hostwalk_free free;
+
+	if (copy_from_user(&free, arg, sizeof(free)))
+		return -EFAULT;
+	return hostwalk_free(file, &free);
+}
+
 static long hostwalk_ioctl_insert(struct hostwalk_file *file, void __user *arg)
 {
 	struct hostwalk_insert in;
@@ -148,6 +157,8 @@ static long hostwalk_ioctl(struct file *filp, unsigned int command, unsigned lon
 		return hostwalk_ioctl_release(file, user);
 	case HOSTWALK_IOC_ALLOC:
 		return hostwalk_ioctl_alloc(file, user);
+	case HOSTWALK_IOC_FREE:
+		return hostwalk_ioctl_free(file, user);
 	case HOSTWALK_IOC_INSERT:
 		return hostwalk_ioctl_insert(file, user);
 	case HOSTWALK_IOC_RESULT:

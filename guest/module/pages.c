@@ -76,7 +76,7 @@ static int hostwalk_fill_slab(struct hostwalk_block *block)
 	return 0;
 }
 
-static int hostwalk_fill_anon(struct hostwalk_block *block, unsigned long addr)
+static int hostwalk_fill_mapped(struct hostwalk_block *block, unsigned long addr)
 {
 	int ret;
 
@@ -85,7 +85,7 @@ static int hostwalk_fill_anon(struct hostwalk_block *block, unsigned long addr)
 	ret = get_user_pages_fast(addr, 1, FOLL_WRITE, block->pages);
 	if (ret != 1)
 		return ret < 0 ? ret : -EFAULT;
-	return PageAnon(block->pages[0]) ? 0 : -EINVAL;
+	return block->kind == HOSTWALK_PAGE_MAPPED || PageAnon(block->pages[0]) ? 0 : -EINVAL;
 }
 
 static int hostwalk_block_fill(struct hostwalk_block *block, u64 addr)
@@ -102,7 +102,8 @@ static int hostwalk_block_fill(struct hostwalk_block *block, u64 addr)
 	case HOSTWALK_PAGE_SLAB:
 		return hostwalk_fill_slab(block);
 	case HOSTWALK_PAGE_ANON:
-		return hostwalk_fill_anon(block, addr);
+	case HOSTWALK_PAGE_MAPPED:
+		return hostwalk_fill_mapped(block, addr);
 	default:
 		return -EINVAL;
 	}
@@ -116,6 +117,7 @@ static void hostwalk_block_put(struct hostwalk_block *block)
 	case HOSTWALK_PAGE_ORDER0:
 	case HOSTWALK_PAGE_SPLIT:
 	case HOSTWALK_PAGE_ANON:
+	case HOSTWALK_PAGE_MAPPED:
 		for (i = 0; i < block->nr && block->pages[i]; i++)
 			put_page(block->pages[i]);
 		break;
@@ -179,4 +181,33 @@ long hostwalk_alloc(struct hostwalk_file *file, struct hostwalk_alloc *alloc)
 	if (ret)
 		hostwalk_block_free(block);
 	return ret;
+}
+
+/* Does a fault handler have these pages to insert? */
+static bool hostwalk_block_is_planned(struct hostwalk_file *file,
+				      const struct hostwalk_block *block)
+{
+	const struct hostwalk_plan *plan;
+	bool planned = false;
+
+	spin_lock(&file->plan_lock);
+	list_for_each_entry(plan, &file->plans, node)
+		planned |= plan->block == block &&
+			   (plan == file->armed || plan->in.when == HOSTWALK_WHEN_FAULT);
+	spin_unlock(&file->plan_lock);
+	return planned;
+}
+
+long hostwalk_free(struct hostwalk_file *file, const struct hostwalk_free *free)
+{
+	struct hostwalk_block *block = xa_load(&file->blocks, free->handle);
+
+	if (!block)
+		return -ENOENT;
+	if (hostwalk_block_is_planned(file, block))
+		return -EBUSY;
+	if (xa_erase(&file->blocks, free->handle) != block)
+		return -ENOENT;
+	hostwalk_block_free(block);
+	return 0;
 }

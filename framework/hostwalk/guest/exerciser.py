@@ -28,6 +28,12 @@ class Exerciser(Operations):
             self._exerciser_fd = self.open(DEVICE, "O_RDWR|O_CLOEXEC")
         return self._exerciser_fd
 
+    def open_exerciser(self, flags: str) -> int:
+        """Open the exerciser otherwise, ``"O_RDONLY|O_CLOEXEC"``, from here on; return its descriptor."""
+        self.close_exerciser()
+        self._exerciser_fd = self.open(DEVICE, flags)
+        return self._exerciser_fd
+
     def close_exerciser(self) -> None:
         """Close the exerciser: it gives back every page and reference that no mapping keeps."""
         if self._exerciser_fd is not None:

@@ -61,7 +61,8 @@ class Insert(Exerciser):
         """Allocate ``nr`` pages of a kind.
 
         Kinds: ``order0``, ``zero``, ``slab``; ``compound``, ``split``, ``unsplit`` (2^order pages);
-        ``anon`` takes the subject's own page at ``addr``. Raises SyscallFailed.
+        ``anon`` takes the subject's own page at ``addr``, and ``mapped`` whatever page is there.
+        Raises SyscallFailed.
         """
         count = 1 << order if kind in _BLOCKS else nr
         number = self.agent.abi[f"HOSTWALK_PAGE_{kind.upper()}"]
@@ -70,6 +71,10 @@ class Insert(Exerciser):
             addr=addr, pfns=self.behind("alloc"),
         )  # fmt: skip
         return Pages(result["handle"], result.pfns(count))
+
+    def free_pages(self, pages: Pages) -> None:
+        """Have the exerciser give back its own references; raises SyscallFailed (EBUSY in a fault handler's plan)."""
+        self.ioctl("FREE", "__free_pages", handle=pages.handle)
 
     def insert(
         self,
@@ -88,18 +93,23 @@ class Insert(Exerciser):
         keep: bool = False,
         mixedmap: bool = False,
         pfnmap: bool = False,
+        pgprot: str = "",
+        fixed_at: int | None = None,
     ) -> Inserted:
         """Have the exerciser insert ``nr`` pages from ``first`` by ``call``, ``offset`` bytes into a mapping.
 
         ``when`` is ``"mmap"`` (in f_op->mmap of a new mapping of ``map_pages`` pages), ``"fault"`` (in its
         fault handler) or ``"now"`` (on the mapping ``at``). ``keep`` has mmap(2) succeed although the
-        call failed; ``mixedmap`` and ``pfnmap`` set VM_MIXEDMAP and VM_PFNMAP beforehand. Raises NotExported.
+        call failed; ``mixedmap`` and ``pfnmap`` set VM_MIXEDMAP and VM_PFNMAP beforehand. ``pgprot`` is
+        ``"readonly"``, ``"noncached"`` or ``"writecombine"``: so becomes the protection that the call is given,
+        or the vma's where it is given none. ``fixed_at`` places the new mapping, on what is there.
+        Raises NotExported.
         """
         if (when == "now") != (at is not None):
             raise UsageError('a mapping is given with at= for when="now", and only then')
         count = len(pages) - first if nr is None else nr
         address = at.start if isinstance(at, Area) else at or 0
-        flags = {"KEEP": keep, "MIXEDMAP": mixedmap, "PFNMAP": pfnmap}
+        flags = {"KEEP": keep, "MIXEDMAP": mixedmap, "PFNMAP": pfnmap, pgprot.upper(): bool(pgprot)}
         options = sum(self.agent.abi[f"HOSTWALK_INSERT_{name}"] for name, on in flags.items() if on)
         armed = self.ioctl(
             "INSERT", call, call=self.agent.abi[f"HOSTWALK_{call.upper()}"],
@@ -108,7 +118,9 @@ class Insert(Exerciser):
         )  # fmt: skip
         if when == "now":
             return self._inserted_now(call, at, armed)
-        return self._inserted_by_mmap(call, map_pages or count, prot, shared, pgoff)
+        return self._inserted_by_mmap(
+            call, map_pages or count, prot, shared=shared, pgoff=pgoff, fixed_at=fixed_at
+        )
 
     def insert_result(self) -> Result:
         """Return what the plan that was armed last has done."""
@@ -119,10 +131,14 @@ class Insert(Exerciser):
         mapping = self.area(at, 1) if isinstance(at, int) else at
         return Inserted(call, mapping, armed["ret"], self.outcome(call, armed["ret"]), armed["num"])
 
-    def _inserted_by_mmap(self, call: str, pages: int, prot: str, shared: bool, pgoff: int) -> Inserted:
+    def _inserted_by_mmap(
+        self, call: str, pages: int, prot: str, *, shared: bool, pgoff: int, fixed_at: int | None
+    ) -> Inserted:
         try:
-            offset = pgoff * self.page_size
-            mapping: Area | None = self.mmap(pages, prot, shared=shared, fd=self.exerciser, offset=offset)
+            mapping: Area | None = self.mmap(
+                pages, prot, shared=shared, fd=self.exerciser, offset=pgoff * self.page_size,
+                fixed_at=fixed_at, replace=fixed_at is not None,
+            )  # fmt: skip
             refused = None
         except SyscallFailed as failed:
             mapping, refused = None, failed.errno
