@@ -37,8 +37,8 @@ def _counts_its_maps(seen: Evidence) -> Mask:
     kept = seen.layout.get("CONFIG_PAGE_MAPCOUNT") or "offsetof(struct folio, _nr_pages)" not in seen.layout
     real = np.ones(len(seen.frames.pfn), dtype=bool)
     real[NOWHERE] = False
-    own: Mask = (seen.frames.folio == NOWHERE) if not kept else real
-    return real & (seen.frames.kind == 0) & own
+    own: Mask = real & (seen.frames.kind == 0)
+    return own if kept else own & (seen.frames.folio == NOWHERE)
 
 
 @invariant(

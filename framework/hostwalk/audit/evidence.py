@@ -163,15 +163,15 @@ class Evidence:
     def zero(self) -> Mask:
         """Which leaves point to the shared zero page or to the huge one."""
         pfn = self.leaves.pfn
-        whole = self.leaves.linux_present & self.large & (pfn == np.uint64(self.huge_zero_pfn))
-        small: Mask = self.leaves.linux_present & ~self.large & (pfn == np.uint64(self.zero_pfn))
-        return whole | small
+        zero: Mask = pfn == np.where(self.large, np.uint64(self.huge_zero_pfn), np.uint64(self.zero_pfn))
+        return zero & self.leaves.linux_present
 
     @cached_property
     def normal(self) -> Mask:
         """vm_normal_page(): which leaves stand for a page that counts, in RSS, mapcount and refcount."""
         huge_zero = self.zero & self.large
-        return self.leaves.linux_present & ~self.is_("special") & ~huge_zero & (self.frame != NOWHERE)
+        real: Mask = self.leaves.linux_present & ~self.is_("special") & ~huge_zero & (self.frame != NOWHERE)
+        return real
 
     @cached_property
     def anon(self) -> Mask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hostwalk.audit.evidence import NOWHERE, Evidence
 from hostwalk.audit.invariant import INVARIANTS, Breach, Invariant
@@ -56,6 +56,12 @@ class Audit:
     def broken(self) -> frozenset[str]:
         """The ids of the invariants that do not hold."""
         return frozenset(finding.id for finding in self.findings)
+
+    def confirmed_by(self, later: Audit) -> Audit:
+        """Return the later audit with those of its findings that this one has too: same invariant, same process."""
+        known = {(finding.id, finding.pid) for finding in self.findings}
+        kept = tuple(finding for finding in later.findings if (finding.id, finding.pid) in known)
+        return replace(later, findings=kept)
 
     def __str__(self) -> str:
         seen = f"{self.leaves} entries and {self.frames} page frames of {self.processes} processes"
