@@ -99,13 +99,15 @@ def test_from_a_huge_page_on_to_small_ones(subject: Subject, witness: Witness) -
             assert held.huge == (1, 1, 0, 0)
 
 
-@claim("huge.get.4", DOC, "start: starting user address", sabotage=entry_pfn(+1, at=2))
+@claim("huge.get.4", DOC, "start: starting user address", sabotage=refcount(-1, at=3))
 def test_an_offset_in_the_last_subpage(subject: Subject, witness: Witness) -> None:
     area = thp(subject, witness)
     last = witness.pages(area[-1:])
     for call in (subject.get_user_pages, subject.get_user_pages_fast):
         with call(area.address(-1, area.page_size - 1), 1) as pins:
-            assert last.pfns == pins.pfns
+            held = witness.pages(area[-1:])
+            assert held.pfns == pins.pfns
+            assert held.refcounts == last.refcounts + 1
 
 
 @claim("huge.split.1", FLAGS, "FOLL_SPLIT_PMD: split huge pmd before returning", sabotage=entry_pfn(+1, at=3))
@@ -173,7 +175,7 @@ def test_each_subpage_counts_as_a_pin(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "huge.zero.1", OLD_PAGE, INSTANT, sabotage=entry_pfn(+1),
+    "huge.zero.1", OLD_PAGE, INSTANT, sabotage=entry_bit("writable", set=False, at=3),
 )  # fmt: skip
 def test_the_huge_zero_page(subject: Subject, witness: Witness) -> None:
     enable_thp(subject)
@@ -254,7 +256,7 @@ def test_force_does_not_write_to_hugetlb(subject: Subject, witness: Witness) -> 
 
 @claim(
     "hugetlb.split.1", GUP, "if ((gup_flags & FOLL_SPLIT_PMD) && is_vm_hugetlb_page(vma)) return -EOPNOTSUPP;",
-    kernels=">=6.7", sabotage=refcount(+1, at=2),
+    kernels=">=6.12", sabotage=refcount(+1, at=2),
 )  # fmt: skip
 def test_hugetlb_is_not_split(subject: Subject, witness: Witness) -> None:
     area = hugetlb(subject, witness)
