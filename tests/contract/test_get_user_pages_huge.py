@@ -230,7 +230,7 @@ def test_pins_of_a_hugetlb_page(subject: Subject, witness: Witness) -> None:
     part = hugetlb(subject, witness)[1:4]
     before = witness.pages(part)
     for call in (subject.pin_user_pages, subject.pin_user_pages_fast):
-        with call(part, write=True, longterm=True) as pins:
+        with call(part, write=True) as pins:
             held = witness.pages(part)
             assert held.pfns == pins.pfns
             assert held.refcounts == before.refcounts + 3
