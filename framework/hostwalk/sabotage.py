@@ -63,14 +63,20 @@ class Saboteur:
         if self.done or reading.kind not in self.sabotage.kinds or self._seen != self.sabotage.at:
             yield False
             return
-        writes = self.sabotage.alter(moment, reading)
-        old = [Write(write.address, moment.memory.read(write.address, len(write.data))) for write in writes]
-        try:
-            _apply(moment, writes)
+        with altered(moment, self.sabotage.alter(moment, reading)):
             self.done = True
             yield True
-        finally:
-            _apply(moment, tuple(reversed(old)))
+
+
+@contextmanager
+def altered(moment: Moment, writes: tuple[Write, ...]) -> Iterator[None]:
+    """Alter memory while the block runs; what was there goes back afterwards."""
+    old = [Write(write.address, moment.memory.read(write.address, len(write.data))) for write in writes]
+    try:
+        _apply(moment, writes)
+        yield
+    finally:
+        _apply(moment, tuple(reversed(old)))
 
 
 def _apply(moment: Moment, writes: tuple[Write, ...]) -> None:
