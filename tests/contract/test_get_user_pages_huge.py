@@ -240,6 +240,24 @@ def test_pins_of_a_hugetlb_page(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
+    "hugetlb.longterm.1", GUP, "-ENOMEM, or any other -errno: [...] this indicates a migration failure. [...] The "
+    "caller does not need to unpin any folios in that case, because this routine will do the unpinning.",
+    sabotage=refcount(+1, at=2),
+)  # fmt: skip
+def test_a_longterm_pin_holds_all_or_nothing(subject: Subject, witness: Witness) -> None:
+    part = hugetlb(subject, witness)[1:4]
+    before = witness.pages(part)
+    with subject.pin_user_pages(part, write=True, longterm=True) as pins:
+        after = witness.pages(part)
+        taken = 3 if pins.errno is None else 0
+        assert pins.errno in (None, "ENOMEM")
+        assert pins.errno == "ENOMEM" or after.pfns == pins.pfns
+        assert after.refcounts == before.refcounts + taken
+        assert after.pincounts == before.pincounts + taken
+    assert witness.pages(part).pincounts == before.pincounts
+
+
+@claim(
     "hugetlb.force.1", GUP, "hugetlb does not support FOLL_FORCE|FOLL_WRITE.",
     sabotage=entry_bit("writable", set=True, at=2),
 )  # fmt: skip
