@@ -87,7 +87,7 @@ IMPLICIT = (
     sabotage=entry_bit("executable", set=False),
     departs=departure(
         "sets its execute-only key whatever the key was before, and the memory's own key is lost",
-        cites="arch/x86/mm/pkeys.c:__arch_override_mprotect_pkey(), 62b5f7d013fc (4.6)",
+        cites="arch/x86/mm/pkeys.c, __arch_override_mprotect_pkey(): prot == PROT_EXEC comes before vma_pkey(vma)",
         shows=r"took key \d+ for the key \d+ that the memory had",
     ),
 )
@@ -104,8 +104,8 @@ def test_execute_only_does_not_replace_a_key(subject: Subject, witness: Witness)
 @claim(
     "pkey_mprotect.keep.2",
     "arch/x86/mm/pkeys.c",
-    "The mapping is execute-only. Go try to get the execute-only protection key. [...] Vanilla mprotect: inherit the "
-    "pkey from the VMA we are working on.",
+    "This is a vanilla, non-pkey mprotect (or we failed to setup execute-only), inherit the pkey from the VMA we are "
+    "working on.",
     sabotage=entry_bit("executable", set=True, at=1),
 )
 def test_mprotect_keeps_the_key(subject: Subject, witness: Witness) -> None:
