@@ -96,6 +96,28 @@ def test_odd_numbers_are_passed_on(make: Make, nr_pages: int) -> None:
     assert (exerciser.asked[0][1]["nr_pages"], exerciser.asked[0][1]["start"]) == (nr_pages, 0x1234)
 
 
+def test_flags_and_options_by_name(make: Make, abi: Layout) -> None:
+    subject, exerciser = make(gup={"ret": 0, "filled": 0})
+    with subject.get_user_pages(0x1000, write=True, no_pages=True, write_lock=True):
+        pass
+    options = abi["HOSTWALK_GUP_NO_PAGES"] | abi["HOSTWALK_GUP_WRITE_LOCK"]
+    assert (exerciser.asked[0][1]["gup_flags"], exerciser.asked[0][1]["options"]) == (1, options)
+
+
+def test_a_call_may_be_awaited_later(make: Make) -> None:
+    subject, _ = make(gup={"ret": 2, "filled": 2, "handle": 9})
+    with subject.start_gup("get_user_pages", 0x1000, 2).result() as pins:
+        assert (pins.function, pins.returned) == ("get_user_pages", 2)
+
+
+def test_an_errno_for_a_count_keeps_the_pins(make: Make, abi: Layout) -> None:
+    subject, exerciser = make(gup={"ret": 2, "filled": 2, "handle": 9})
+    with subject.pin_user_pages(subject.area(0, 2)) as pins:
+        pins.unpin_error()
+    hows = [asked["how"] for shape, asked in exerciser.asked if shape == "release"]
+    assert hows == [abi["HOSTWALK_UNPIN_USER_PAGES_ERROR"], abi["HOSTWALK_UNPIN_USER_PAGE"]]
+
+
 def test_partial_release(make: Make, abi: Layout) -> None:
     subject, exerciser = make(gup={"ret": 4, "filled": 4, "handle": 9})
     with subject.pin_user_pages(subject.area(0, 4)) as pins:
