@@ -14,6 +14,7 @@ from hostwalk.errors import HostwalkError
 
 VERBS = {
     "check": "boot kernels, have them work, judge every claim from the host",
+    "walk": "print, search, compare page tables, of a machine of ours or any QEMU",
     "kernels": "list the kernels that can be named, or fetch one",
     "cache": "list or clear what was downloaded and built",
     "doctor": "say what this host lacks, and get it",

@@ -4,6 +4,7 @@ from hostwalk.linux.kernel import Linux
 from hostwalk.linux.mm import Mm, Rss, Vma
 from hostwalk.linux.node import Node
 from hostwalk.linux.pages import Page, Pages
+from hostwalk.linux.slide import find_slide, slid
 from hostwalk.linux.task import Task
 
-__all__ = ["Linux", "Mm", "Node", "Page", "Pages", "Rss", "Task", "Vma"]
+__all__ = ["Linux", "Mm", "Node", "Page", "Pages", "Rss", "Task", "Vma", "find_slide", "slid"]

@@ -11,6 +11,7 @@ from hostwalk.linux.pages import Page, PageArray, Pages, Pfns
 from hostwalk.linux.task import Task, tasks
 from hostwalk.memory.physical import PhysicalMemory
 from hostwalk.paging import AddressSpace, Leaf, Registers, spaces, walk, with_layout, with_root
+from hostwalk.target import Arch
 
 STRING_MAX = 4096
 ISOLATION_BIT = 1 << 12
@@ -54,7 +55,7 @@ class Linux:
         if halves.kernel is None:
             raise WalkError("the processor translates no kernel addresses")
         user = with_layout(halves.user, layout) if halves.user else None
-        for root in (halves.kernel.root, halves.kernel.root & ~ISOLATION_BIT):
+        for root in kernel_roots(halves.kernel, symbols):
             kernel = with_layout(with_root(halves.kernel, root), layout)
             linux = cls(memory, kernel, symbols, layout, user)
             if linux.recognised():
@@ -191,3 +192,16 @@ class Linux:
     def pages(self, pfns: Pfns) -> Pages:
         """Return what the kernel keeps about page frames, as columns in the order of ``pfns``."""
         return self.page_array().pages(pfns)
+
+
+def kernel_roots(kernel: AddressSpace, symbols: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the roots at which all of the kernel may be found, by the one that a processor has.
+
+    With page-table isolation a processor in user mode has one that leads to the entry code only: on x86-64 the
+    page after, on arm64 tramp_pg_dir, which the linker has put at a fixed distance.
+    """
+    if kernel.format.arch is Arch.X86_64:
+        return tuple(dict.fromkeys((kernel.root, kernel.root & ~ISOLATION_BIT)))
+    if "tramp_pg_dir" not in symbols or "swapper_pg_dir" not in symbols:
+        return (kernel.root,)
+    return (kernel.root, kernel.root + symbols["swapper_pg_dir"] - symbols["tramp_pg_dir"])

@@ -79,7 +79,7 @@ def _registers(document: str, fetch: Callable[[str], str]) -> Iterable[ET.Elemen
 
 
 class GdbStub:
-    """A connection over a socket pair, opened when first used and kept."""
+    """A connection over a connected socket, opened when first used and kept."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -87,10 +87,11 @@ class GdbStub:
         self._numbers: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def read(self, cpu: int, names: Iterable[str], qmp: Qmp) -> dict[str, int]:
+    def read(self, cpu: int, names: Iterable[str], qmp: Qmp | None = None) -> dict[str, int]:
         """Return those of the named registers that the processor has. The guest must be held still.
 
-        Raises MachineDiedError, GuestHungError, WalkError.
+        With ``qmp`` QEMU is first told to serve the other end of our socket pair. Raises MachineDiedError,
+        GuestHungError, WalkError.
         """
         deadline = Deadline.after(ANSWER_SECONDS)
         with self._lock:
@@ -111,8 +112,9 @@ class GdbStub:
             finally:
                 self._lock.release()
 
-    def _open(self, qmp: Qmp, deadline: Deadline) -> None:
-        qmp.hmp(f"gdbserver chardev:{GDB}", deadline=deadline)
+    def _open(self, qmp: Qmp | None, deadline: Deadline) -> None:
+        if qmp is not None:
+            qmp.hmp(f"gdbserver chardev:{GDB}", deadline=deadline)
         answer = self._ask(b"qSupported:multiprocess+;xmlRegisters=aarch64", deadline)
         if b"multiprocess+" not in answer:
             raise WalkError(f"QEMU's gdbstub does not speak multiprocess: {answer[:100]!r}")

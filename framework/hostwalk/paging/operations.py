@@ -15,10 +15,14 @@ from hostwalk.paging.leaf import Leaf, size_text
 
 @dataclass(frozen=True)
 class Run:
-    """``count`` neighbouring leaves, alike but for where they point: ``size`` bytes from ``first`` on."""
+    """``count`` neighbouring leaves, alike but for where they point: ``size`` bytes from ``first`` on.
+
+    ``contiguous``: their pages are neighbours in physical memory too.
+    """
 
     first: Leaf
     count: int
+    contiguous: bool = True
 
     @property
     def virt_addr(self) -> int:
@@ -50,19 +54,32 @@ def merge(leaves: Leaves, *, ignore: tuple[str, ...] = (), contiguous: bool = Tr
     """
     if not len(leaves):
         return ()
-    starts = np.flatnonzero(_breaks(leaves, ignore, contiguous)).tolist()
-    return tuple(Run(leaves[first], last - first) for first, last in pairwise([*starts, len(leaves)]))
+    jumps = _jumps(leaves)
+    breaks = _breaks(leaves, ignore)
+    starts = np.flatnonzero(breaks | jumps if contiguous else breaks)
+    inside = jumps & ~breaks & (not contiguous)
+    scattered = np.add.reduceat(inside, starts, dtype=np.intp) > 0
+    ends = pairwise([*starts.tolist(), len(leaves)])
+    return tuple(
+        Run(leaves[first], last - first, not apart)
+        for (first, last), apart in zip(ends, scattered.tolist(), strict=True)
+    )
 
 
-def _breaks(leaves: Leaves, ignore: tuple[str, ...], contiguous: bool) -> Mask:
-    """Return which leaves begin a run."""
+def _jumps(leaves: Leaves) -> Mask:
+    """Return which leaves' pages do not follow on the one before in physical memory."""
+    jumps = np.ones(len(leaves), dtype=bool)
+    jumps[1:] = leaves.phys_addr[1:] != leaves.phys_addr[:-1] + leaves.size[:-1]
+    return jumps
+
+
+def _breaks(leaves: Leaves, ignore: tuple[str, ...]) -> Mask:
+    """Return which leaves begin a run, wherever their pages lie."""
     attributes = leaves.entry & ~_unlike(leaves, ignore)
     broken = np.ones(len(leaves), dtype=bool)
     broken[1:] = leaves.virt_addr[1:] != leaves.virt_addr[:-1] + leaves.size[:-1]
     for column in (attributes, leaves.level, leaves.upper):
         broken[1:] |= column[1:] != column[:-1]
-    if contiguous:
-        broken[1:] |= leaves.phys_addr[1:] != leaves.phys_addr[:-1] + leaves.size[:-1]
     broken |= ~leaves.linux_present
     broken[1:] |= ~leaves.linux_present[:-1]
     return broken
