@@ -1,159 +1,55 @@
-"""Cells: booted machines, one per target, kept ready for the claims.
+"""Cells: running targets, kept ready for the claims.
 
-The next cell boots in the background while claims run on this one. A machine that failed once is put away and a
-fresh one takes its place.
+Each claim gets a machine of its own, a fork of the target's template; the next one is forked while a claim runs. Or
+all claims of a target share one machine, and a fresh one takes its place when it breaks. Where no template can be
+made, that machine is booted, and its ``origin`` says why. The next target is made ready in the background.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from hostwalk import process
 from hostwalk.cache import Cache
-from hostwalk.deadline import Deadline
-from hostwalk.errors import HostwalkError, Phase, WalkError
-from hostwalk.guest import Agent, Subject
-from hostwalk.image import Image, build_image
-from hostwalk.kernels import Kernel, Progress, resolve
-from hostwalk.linux import Linux
-from hostwalk.machine import Machine, launch
-from hostwalk.machine.command import RAM
-from hostwalk.machine.qemu import find_qemu
-from hostwalk.memory import SharedMap, ram_map
-from hostwalk.moment import Moment
+from hostwalk.cell import BOOT_SECONDS, Cell, Prepared, boot, check_root, find_linux, prepare
+from hostwalk.errors import HostwalkError
+from hostwalk.kernels import Progress
 from hostwalk.options import CheckOptions
-from hostwalk.paging import spaces, with_root
 from hostwalk.target import Target
+from hostwalk.template import Template, template_of
 
-BOOT_SECONDS = 180.0
+__all__ = ["BOOT_SECONDS", "Cell", "Cells", "Prepared", "boot", "check_root", "find_linux", "prepare"]
+
+Made = TypeVar("Made")
 AHEAD = 1
-INIT_ROOTS = ("init_top_pgt",)
-ROOT_TRIES, ROOT_MILLISECONDS = 20, 20
+THREADS = 3
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that a machine of a target is made of."""
-
-    target: Target
-    kernel: Kernel
-    image: Image
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One booted target with its agent, and a subject that only flushes the kernel's per-CPU page batches."""
+class Source:
+    """Where a target's machines come from: its template, or a boot and the reason for it."""
 
     prepared: Prepared
-    machine: Machine
-    agent: Agent
-    janitor: Subject
-    memory: SharedMap
-    linux: Linux
-    resources: ExitStack
+    template: Template | None
+    reason: str = ""
 
-    @property
-    def target(self) -> Target:
-        """The target as asked for."""
-        return self.prepared.target
-
-    @property
-    def identity(self) -> str:
-        """What was really booted, in one line."""
-        kernel, accel = self.prepared.kernel, self.machine.accel
-        qemu = find_qemu(self.target.arch).version
-        pages = self.linux.user_space.format.name if self.linux.user_space else "no user space"
-        return f"Linux {kernel.release} ({kernel.identity[:12]}), {pages}, QEMU {qemu}, {accel.name}: {accel.reason}"
-
-    @property
-    def broken(self) -> bool:
-        """Whether machine or agent failed once, so that nothing more is to be asked of them."""
-        return self.machine.broken is not None or bool(self.agent.broken)
-
-    def moment(self) -> Moment:
-        """Return the machine's present moment; it is to be stopped."""
-        return Moment(self.target.arch, self.memory, self.linux.anew())
-
-    def settle(self) -> None:
-        """Have the kernel give up the references that its per-CPU batches hold (mm/swap.c, lru_add_drain_all)."""
-        self.janitor.settle()
-
-    def close(self) -> None:
-        """End the machine and everything that belongs to it."""
-        self.resources.close()
-
-
-def prepare(target: Target, options: CheckOptions, progress: Progress, cache: Cache) -> Prepared:
-    """Get the kernel and build the image; raises FetchError, ResolveError, BuildError."""
-    kernel = resolve(
-        target.kernel,
-        target.arch,
-        cache=cache,
-        mirror=options.mirror,
-        progress=progress,
-        headers=options.headers,
-        symbols=options.symbols,
-    )
-    return Prepared(target, kernel, build_image(kernel, cache, progress=progress))
-
-
-def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:
-    """Boot a prepared target up to its answering agent; raises LaunchError, BootError, AgentError, WalkError."""
-    deadline = Deadline.after(seconds)
-    with ExitStack() as stack:
-        machine = stack.enter_context(
-            launch(prepared.target, prepared.kernel, prepared.image, deadline=deadline)
-        )
+    @classmethod
+    def of(cls, prepared: Prepared) -> Self:
+        """Return the template's, or where none can be made the boot's."""
         try:
-            agent = Agent(machine.port, prepared.image.abi, prepared.image.layout, watch=machine.watch)
-            agent.hello(deadline)
-            machine.phase = Phase.OPERATION
-            regions = ram_map(machine.qmp.hmp("info mtree -f"), RAM)
-            memory = stack.enter_context(SharedMap(machine.ram_fd, regions))
-            linux = find_linux(machine, memory, prepared)
-            janitor = agent.spawn()
-            check_root(machine, linux, janitor)
+            return cls(prepared, template_of(prepared))
         except HostwalkError as error:
-            raise machine.explain(error) from error
-        return Cell(prepared, machine, agent, janitor, memory, linux, stack.pop_all())
-    raise AssertionError("unreachable: boot either returns or raises")
+            return cls(prepared, None, str(error).splitlines()[0])
 
-
-def find_linux(machine: Machine, memory: SharedMap, prepared: Prepared) -> Linux:
-    """Return the guest's kernel, its own page tables reached from a processor's registers.
-
-    The root becomes init_mm's, for that of the process that happened to run ends with it.
-    """
-    with machine.stopped():
-        linux = Linux.of(memory, machine.registers(), prepared.kernel.symbols, prepared.image.layout)
-        for name in INIT_ROOTS:
-            if name in prepared.kernel.symbols:
-                root = linux.phys(prepared.kernel.symbols[name])
-                kernel_space = with_root(linux.kernel_space, root)
-                return Linux(memory, kernel_space, linux.symbols, linux.layout, linux.user_space)
-    return linux
-
-
-def check_root(machine: Machine, linux: Linux, subject: Subject) -> None:
-    """Prove the way in: while a subject runs, a processor's root must be the one that its mm_struct names.
-
-    Raises WalkError when no processor shows it.
-    """
-    seen: set[int] = set()
-    for _ in range(ROOT_TRIES):
-        with subject.spin(ROOT_MILLISECONDS), machine.stopped():
-            mm = linux.anew().task(subject.pid).mm
-            users = [spaces(machine.registers(cpu)).user for cpu in range(machine.target.cpus)]
-            seen = {user.root for user in users if user is not None}
-            if mm is not None and seen & {mm.space.root, mm.pgd_phys}:
-                return
-    found = ", ".join(f"{root:#x}" for root in sorted(seen))
-    raise WalkError(f"no processor has the root of {subject} while it runs; their roots are {found or 'off'}")
+    def make(self) -> Cell:
+        """Return a fresh cell: a fork, or without a template a machine that was booted."""
+        if self.template is not None:
+            return self.template.fork()
+        return replace(boot(self.prepared), origin=f"booted, and shared: no template ({self.reason})")
 
 
 class Cells:
@@ -164,9 +60,12 @@ class Cells:
         self._options = options
         self._progress = progress
         self._cache = Cache.user()
-        self._workers = ThreadPoolExecutor(max_workers=AHEAD + 1, thread_name_prefix="hostwalk-boot")
-        self._futures: dict[Target, Future[Cell]] = {}
+        self._workers = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="hostwalk-cells")
+        self._sources: dict[Target, Future[Source]] = {}
+        self._next: Future[Cell] | None = None
+        self._cell: Cell | None = None
         self._current: Target | None = None
+        self._ends: list[Future[None]] = []
         self.identities: dict[str, str] = {}
         self.on_loss: Callable[[Target, HostwalkError], None] = lambda _target, _error: None
 
@@ -179,21 +78,48 @@ class Cells:
         self.close()
 
     def get(self, target: Target) -> Cell:
-        """Return the target's cell, healthy; boots one if there is none, or if the last one broke.
+        """Return a cell for one claim: a fresh one, or the target's own as long as it is well.
 
-        Raises what :func:`prepare` and :func:`boot` raise; the same failure is not tried again.
+        The cell of the claim before is ended, if it is not the same. Raises what :func:`prepare` and
+        :func:`boot` raise; a failure to prepare a target is not tried again.
         """
-        if self._current not in (None, target):
-            self.retire(self._current)
+        if self._cell is not None:
+            well = self._is_well(self._cell)
+            if well and self._current == target and not self._is_for_one(target):
+                return self._cell
+            self._end(self._cell)
+            self._cell = None
+        if self._current != target:
+            self._turn_to(target)
+        self._cell = self._take(target)
+        self.identities[target.name] = f"{self._cell.identity}, {self._cell.origin}"
+        return self._cell
+
+    def _turn_to(self, target: Target) -> None:
+        """Make a target the current one: no more claims will run on the one before."""
+        self._drop_next()
         self._current = target
-        self._start_from(target)
-        cell = _result(self._futures[target])
-        if not self._is_well(cell):
-            cell.close()
-            self._futures[target] = self._workers.submit(boot, cell.prepared)
-            cell = _result(self._futures[target])
-        self.identities[target.name] = cell.identity
-        return cell
+        first = self._targets.index(target)
+        for wanted in self._targets[first : first + AHEAD + 1]:
+            if wanted not in self._sources:
+                self._sources[wanted] = self._workers.submit(self._source, wanted)
+
+    def _take(self, target: Target) -> Cell:
+        """Return the machine that was made ready, and have the next one made."""
+        source = _result(self._sources[target])
+        ready, self._next = self._next, None
+        if self._is_for_one(target):
+            self._next = self._workers.submit(source.make)
+        return _result(ready) if ready is not None else source.make()
+
+    def _is_for_one(self, target: Target) -> bool:
+        """Whether each claim on a target gets a machine of its own."""
+        return self._options.isolation == "claim" and _result(self._sources[target]).template is not None
+
+    def _source(self, target: Target) -> Source:
+        prepared = prepare(target, self._options, self._progress, self._cache)
+        with self._progress.task(f"boot {target}", None):
+            return Source.of(prepared)
 
     def _is_well(self, cell: Cell) -> bool:
         """Whether more claims can run on it; a failure that nobody knew of goes to ``on_loss``."""
@@ -206,33 +132,32 @@ class Cells:
             return False
         return True
 
-    def retire(self, target: Target | None) -> None:
-        """End the target's machine: no more claims will run on it."""
-        future = self._futures.pop(target, None) if target is not None else None
-        if future is not None and future.done() and future.exception() is None:
-            future.result().close()
+    def _end(self, cell: Cell) -> None:
+        """End a machine in the background; what went wrong with the ones before is raised here."""
+        for end in [end for end in self._ends if end.done()]:
+            self._ends.remove(end)
+            end.result()
+        self._ends.append(self._workers.submit(cell.close))
+
+    def _drop_next(self) -> None:
+        if self._next is not None and not self._next.cancel() and self._next.exception() is None:
+            self._end(self._next.result())
+        self._next = None
 
     def close(self) -> None:
         """End every machine; what is still being fetched, built or booted is given up."""
-        if not all(future.done() for future in self._futures.values()):
+        if not all(future.done() for future in self._sources.values()):
             process.end_children()
         self._workers.shutdown(wait=True, cancel_futures=True)
-        for target in tuple(self._futures):
-            self.retire(target)
-
-    def _start_from(self, target: Target) -> None:
-        first = self._targets.index(target)
-        for wanted in self._targets[first : first + AHEAD + 1]:
-            if wanted not in self._futures:
-                self._futures[wanted] = self._workers.submit(self._make, wanted)
-
-    def _make(self, target: Target) -> Cell:
-        prepared = prepare(target, self._options, self._progress, self._cache)
-        with self._progress.task(f"boot {target}", None):
-            return boot(prepared)
+        if self._cell is not None:
+            self._cell.close()
+            self._cell = None
+        if self._next is not None and not self._next.cancelled() and self._next.exception() is None:
+            self._next.result().close()
+        self._next = None
 
 
-def _result(future: Future[Cell]) -> Cell:
+def _result(future: Future[Made]) -> Made:
     error = future.exception()
     if error is not None:
         raise error.with_traceback(None)

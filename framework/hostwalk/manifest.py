@@ -49,7 +49,7 @@ def write(tree: Path) -> None:
     lines = [_line(tree, path) for path in _files(tree)]
     body = "".join(f"{line}\n" for line in lines)
     seal = hashlib.sha256(body.encode()).hexdigest()
-    size = sum(line.size for line in lines)
+    size = sum(_room(tree / line.path) for line in lines)
     (tree / NAME).write_text(f"{_MAGIC} {seal} {size}\n{body}")
     _make_durable(tree, [tree / line.path for line in lines if not line.digest.startswith("->")])
 
@@ -75,7 +75,13 @@ def size_of(tree: Path) -> int:
         size = _size_in_header(tree)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         size = None
-    return sum(path.lstat().st_size for path in _files(tree)) if size is None else size
+    return sum(_room(path) for path in _files(tree)) if size is None else size
+
+
+def _room(path: Path) -> int:
+    """Return the bytes that a file takes, without its holes."""
+    stat = path.lstat()
+    return min(stat.st_size, stat.st_blocks * 512)
 
 
 def _size_in_header(tree: Path) -> int | None:

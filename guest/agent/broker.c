@@ -11,6 +11,7 @@
 #include "agent.h"
 
 static bool is_init;
+static __u64 fork_number;
 
 static void answer(const struct hostwalk_frame *request, __u32 status)
 {
@@ -27,6 +28,8 @@ static void hello(const struct hostwalk_frame *request)
 	struct hostwalk_frame reply = *request;
 	struct utsname name;
 
+	if (request->args[0])
+		fork_number = request->args[0];
 	uname(&name);
 	memset(reply.args, 0, sizeof(reply.args));
 	reply.status = HOSTWALK_OK;
@@ -34,6 +37,7 @@ static void hello(const struct hostwalk_frame *request)
 	reply.args[0] = HOSTWALK_ABI_VERSION;
 	reply.args[1] = sysconf(_SC_PAGESIZE);
 	reply.args[2] = sysconf(_SC_NPROCESSORS_ONLN);
+	reply.args[3] = fork_number;
 	port_send(&reply, name.release);
 }
 

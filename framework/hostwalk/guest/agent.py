@@ -24,11 +24,12 @@ OPERATION_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Hello:
-    """What the agent says about its guest."""
+    """What the agent says about its guest; ``fork`` is the number that it was first told, 0 for none."""
 
     abi_version: int
     page_size: int
     cpus: int
+    fork: int
     release: str
 
 
@@ -68,18 +69,22 @@ class Agent:
         self._stream = FrameStream(port, Codec(abi), watch)
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
+        self._spares: list[tuple[int, int, int, int]] = []
         self._awaited: set[int] = set()
         self._replies: dict[int, Frame] = {}
 
-    def hello(self, deadline: Deadline | None = None) -> Hello:
-        """Wait for the agent to come up; raises BootError when it does not before the deadline."""
+    def hello(self, deadline: Deadline | None = None, *, fork: int = 0) -> Hello:
+        """Wait for the agent to come up; raises BootError when it does not before the deadline.
+
+        ``fork`` tells it that its machine is a copy, and which.
+        """
         deadline = deadline or Deadline.after(self.seconds)
         try:
-            reply = self.request("HELLO", "hello", deadline=deadline)
+            reply = self.request("HELLO", "hello", args=(fork,), deadline=deadline)
         except GuestHungError as error:
             raise BootError(f"the agent did not come up within {deadline.seconds:.0f} s") from error
-        version, page_size, cpus = reply.args[:3]
-        said = Hello(version, page_size, cpus, reply.payload.decode(errors="replace"))
+        version, page_size, cpus, number = reply.args[:4]
+        said = Hello(version, page_size, cpus, number, reply.payload.decode(errors="replace"))
         if said.abi_version != self.abi["HOSTWALK_ABI_VERSION"]:
             raise AgentError(f"the agent speaks version {said.abi_version} of another interface")
         self.page_size = said.page_size
@@ -91,7 +96,13 @@ class Agent:
 
         if not self.page_size:
             self.hello()
+        if self._spares:
+            return Subject(self, *self._spares.pop(0))
         return Subject.of_reply(self, self.request("SPAWN", "spawn"))
+
+    def adopt(self, spares: Iterable[tuple[int, int, int, int]]) -> None:
+        """Have ``spawn`` hand out these first: subjects (number, pid, scratch, size) that did nothing yet."""
+        self._spares += spares
 
     def reap(self, subject: int) -> int:
         """End a subject and forget it; return its wait status. A thread leaves, its process stays."""

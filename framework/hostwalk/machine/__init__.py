@@ -2,8 +2,9 @@
 
 from hostwalk.machine.accel import Accel, choose
 from hostwalk.machine.console import Console
-from hostwalk.machine.launch import launch
-from hostwalk.machine.machine import Machine
+from hostwalk.machine.frozen import Frozen, freeze, rewind
+from hostwalk.machine.launch import launch, thaw
+from hostwalk.machine.machine import Machine, Plan
 from hostwalk.machine.qmp import Event, Qmp, QmpCommandError
 from hostwalk.machine.registers import Registers
 from hostwalk.machine.reports import Report, find_reports
@@ -12,12 +13,17 @@ __all__ = [
     "Accel",
     "Console",
     "Event",
+    "Frozen",
     "Machine",
+    "Plan",
     "Qmp",
     "QmpCommandError",
     "Registers",
     "Report",
     "choose",
     "find_reports",
+    "freeze",
     "launch",
+    "rewind",
+    "thaw",
 ]

@@ -61,6 +61,13 @@ def host_arch() -> Arch | None:
         return None
 
 
+def host_processor() -> str:
+    """Return what tells this host's processors from others: what KVM lets a guest see depends on it."""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    kept = ("vendor_id", "model name", "stepping", "microcode", "flags", "Features", "CPU ")
+    return "\n".join(dict.fromkeys(line for line in text.splitlines() if line.startswith(kept)))
+
+
 def _obstacle(arch: Arch) -> str:
     """Say what rules KVM out without a try, "" if nothing does."""
     if host_arch() is not arch:

@@ -36,18 +36,23 @@ _BOARD_OPTIONS = {
 
 @dataclass(frozen=True)
 class Wiring:
-    """File descriptors that QEMU inherits: one end of each socket pair, and the memory file of the RAM."""
+    """File descriptors that QEMU inherits: one end of each socket pair, and the file of the RAM.
+
+    ``state`` is that of a frozen machine's devices, -1 for a machine that boots.
+    """
 
     qmp: int
     console: int
     agent: int
     gdb: int
     ram: int
+    state: int = -1
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
-        return (self.qmp, self.console, self.agent, self.gdb, self.ram)
+        state = (self.state,) if self.state >= 0 else ()
+        return (self.qmp, self.console, self.agent, self.gdb, self.ram, *state)
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,13 @@ def base_args() -> tuple[str, ...]:
 
 
 def machine_args(target: Target, machine: str, accel: str) -> tuple[str, ...]:
-    """Return the board, its accelerator and its clock; ``machine`` is its name with its version."""
+    """Return the board, its accelerator and its clock; ``machine`` is its name with its version.
+
+    Its saved state carries devices alone: no description of the machine before them or after.
+    """
     return (
-        "-machine", f"{machine},memory-backend={RAM},{_BOARD_OPTIONS[target.arch]}",
+        "-machine", f"{machine},memory-backend={RAM},suppress-vmdesc=on,{_BOARD_OPTIONS[target.arch]}",
+        "-global", "migration.send-configuration=off",
         "-accel", accel,
         "-rtc", f"base={BASE_TIME},clock=vm",
     )  # fmt: skip
@@ -89,10 +98,10 @@ def cpu_args(target: Target, accel: str) -> tuple[str, ...]:
     return ("-cpu", cpu_model(target, accel), "-smp", str(target.cpus))
 
 
-def memory_args(target: Target, ram: int) -> tuple[str, ...]:
-    """Return the RAM: a memory file of hostwalk's own, whose pages host and guest share."""
-    backend = f"memory-backend-file,id={RAM},size={target.memory}M,mem-path=/proc/self/fd/{ram},share=on"
-    return ("-m", f"{target.memory}M", "-object", backend)
+def memory_args(target: Target, ram: int, *, share: bool = True) -> tuple[str, ...]:
+    """Return the RAM: a file whose pages host and guest share, or of which the guest has a copy-on-write view."""
+    file = f"size={target.memory}M,mem-path=/proc/self/fd/{ram},share={'on' if share else 'off'}"
+    return ("-m", f"{target.memory}M", "-object", f"memory-backend-file,id={RAM},{file}")
 
 
 def channel_args(wiring: Wiring) -> tuple[str, ...]:
@@ -137,14 +146,34 @@ def kernel_cmdline(target: Target, extra: str = "") -> str:
     return " ".join(word for word in words if word)
 
 
-def qemu_args(target: Target, qemu: Qemu, accel: str, payload: Payload, wiring: Wiring) -> tuple[str, ...]:
-    """Return the whole command line, the program first."""
+def board_args(target: Target, qemu: Qemu, accel: str) -> tuple[str, ...]:
+    """Return the machine without its memory, its wires and what it boots; the program first."""
     return (
         str(qemu.path),
         *base_args(),
         *machine_args(target, qemu.machine, accel),
         *cpu_args(target, accel),
+    )
+
+
+def qemu_args(target: Target, qemu: Qemu, accel: str, payload: Payload, wiring: Wiring) -> tuple[str, ...]:
+    """Return the whole command line of a machine that boots."""
+    return (
+        *board_args(target, qemu, accel),
         *memory_args(target, wiring.ram),
         *channel_args(wiring),
         *kernel_args(payload),
     )
+
+
+def fork_args(target: Target, qemu: Qemu, accel: str, wiring: Wiring) -> tuple[str, ...]:
+    """Return the command line of a machine that goes on where a frozen one stopped: it loads no kernel.
+
+    It has to be told to go on, for an event while QMP negotiates would be one too early.
+    """
+    return (
+        *board_args(target, qemu, accel),
+        *memory_args(target, wiring.ram, share=False),
+        *channel_args(wiring),
+        "-S", "-incoming", f"fd:{wiring.state}",
+    )  # fmt: skip

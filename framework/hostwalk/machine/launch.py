@@ -12,6 +12,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 from hostwalk import process
 from hostwalk.deadline import Deadline
@@ -19,6 +20,7 @@ from hostwalk.errors import Evidence, HostwalkError, LaunchError, MachineDiedErr
 from hostwalk.machine import command
 from hostwalk.machine.accel import choose
 from hostwalk.machine.boot import boot_file
+from hostwalk.machine.frozen import Frozen
 from hostwalk.machine.machine import BootableImage, BootableKernel, Ends, Machine, Plan
 from hostwalk.machine.qemu import find_qemu
 from hostwalk.target import Target
@@ -45,13 +47,43 @@ def launch(
         raise LaunchError(f"{kernel.boot} is a kernel for {kernel.arch}, the target is {target.arch}")
     plan = Plan(target, kernel, image, choose(target, kernel.cache))
     with ExitStack() as stack:
-        ends, wiring = _wire(stack, target)
+        ends, wiring = _wire(stack, _new_ram(stack, target))
         words = _words(plan, wiring, cmdline_extra) + tuple(extra)
-        qemu = _spawn(stack, words, wiring, ends.stderr)
-        machine = Machine(plan, qemu, process.quote(words), ends)
-        _greet(machine, ends.qmp, deadline)
-        stack.callback(_end, machine, qemu)
+        yield _start(stack, plan, words, (ends, wiring), deadline)
+
+
+@contextmanager
+def thaw(
+    plan: Plan, frozen: Frozen, name: str, *, deadline: Deadline, extra: Sequence[str] = ()
+) -> Iterator[Machine]:
+    """Start a machine that goes on where a frozen one stopped; QEMU is killed with the ``with`` block.
+
+    Its RAM is a copy-on-write view of the frozen one's. It is handed out as soon as QEMU answers; the guest
+    then runs on. ``name`` is what errors call it. Raises MissingToolError, LaunchError.
+    """
+    with ExitStack() as stack:
+        state = frozen.open_state()
+        stack.callback(os.close, state)
+        ram = frozen.open_ram()
+        stack.callback(os.close, ram)
+        ends, wiring = _wire(stack, ram)
+        wiring = replace(wiring, state=state)
+        words = command.fork_args(plan.target, find_qemu(plan.target.arch), plan.accel.name, wiring)
+        wires = (replace(ends, ram=-1), wiring)
+        machine = _start(stack, plan, words + tuple(extra), wires, deadline)
+        machine.name = name
         yield machine
+
+
+def _start(
+    stack: ExitStack, plan: Plan, words: Sequence[str], wires: tuple[Ends, command.Wiring], deadline: Deadline
+) -> Machine:
+    ends, wiring = wires
+    qemu = _spawn(stack, words, wiring, ends.stderr)
+    machine = Machine(plan, qemu, process.quote(words), ends)
+    _greet(machine, ends.qmp, deadline)
+    stack.callback(_end, machine, qemu)
+    return machine
 
 
 def _words(plan: Plan, wiring: command.Wiring, cmdline_extra: str) -> tuple[str, ...]:
@@ -64,15 +96,20 @@ def _words(plan: Plan, wiring: command.Wiring, cmdline_extra: str) -> tuple[str,
     return command.qemu_args(target, find_qemu(target.arch), plan.accel.name, payload, wiring)
 
 
-def _wire(stack: ExitStack, target: Target) -> tuple[Ends, command.Wiring]:
+def _new_ram(stack: ExitStack, target: Target) -> int:
+    ram = os.memfd_create("hostwalk-ram")
+    stack.callback(os.close, ram)
+    os.ftruncate(ram, target.memory << 20)
+    return ram
+
+
+def _wire(stack: ExitStack, ram: int) -> tuple[Ends, command.Wiring]:
     """Make the wires; ours are closed with the stack, QEMU's as soon as it has inherited them (_spawn)."""
     qmp, console, agent, gdb = (socket.socketpair() for _ in range(4))
     for ours, _ in (qmp, console, agent, gdb):
         stack.callback(ours.close)
-    ram, stderr = (os.memfd_create(f"hostwalk-{name}") for name in ("ram", "stderr"))
-    stack.callback(os.close, ram)
+    stderr = os.memfd_create("hostwalk-stderr")
     stack.callback(os.close, stderr)
-    os.ftruncate(ram, target.memory << 20)
     ends = Ends(qmp[0], console[0], agent[0], gdb[0], ram, stderr)
     wiring = command.Wiring(qmp[1].detach(), console[1].detach(), agent[1].detach(), gdb[1].detach(), ram)
     return ends, wiring
@@ -109,9 +146,12 @@ def _refused(machine: Machine) -> LaunchError:
 
 
 def _end(machine: Machine, qemu: subprocess.Popen[bytes]) -> None:
-    """Ask QEMU to quit if it is well, kill it if that does not help, and end the QMP session."""
+    """Ask QEMU to quit if it is well, kill it if that does not help, and end the QMP session.
+
+    A fork has nothing to say any more and is killed.
+    """
     deadline = Deadline.after(QUIT_SECONDS)
-    if qemu.poll() is None and machine.broken is None:
+    if qemu.poll() is None and machine.broken is None and machine.ram_fd >= 0:
         with suppress(HostwalkError, subprocess.TimeoutExpired):
             machine.qmp.execute("quit", deadline=deadline)
             qemu.wait(deadline.remaining)

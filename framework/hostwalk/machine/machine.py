@@ -102,7 +102,8 @@ class Machine:
     ``phase`` is Phase.BOOT until whoever boots it sets it to Phase.OPERATION; errors carry it. ``broken`` is
     the first failure: ``check`` refuses a broken machine, while what serves to look into it (``qmp``,
     ``console``, ``registers``, the RAM) goes on working as far as QEMU lives. ``ram_fd`` is the RAM's memory
-    file, of ``ram_size`` bytes; ``port`` the agent's stream socket.
+    file, of ``ram_size`` bytes, -1 where nobody but QEMU sees the RAM; ``port`` the agent's stream socket.
+    ``name`` is what errors call the machine.
     """
 
     def __init__(self, plan: Plan, process: subprocess.Popen[bytes], command_line: str, ends: Ends) -> None:
@@ -111,6 +112,7 @@ class Machine:
         self.image = plan.image
         self.accel = plan.accel
         self.command_line = command_line
+        self.name = str(plan.target)
         self.phase = Phase.BOOT
         self.broken: HostwalkError | None = None
         self.console = Console(ends.console)
@@ -125,10 +127,13 @@ class Machine:
         self.qmp: Qmp
 
     def attach(self, sock: socket.socket, deadline: Deadline) -> None:
-        """Greet QEMU; for ``launch``."""
+        """Greet QEMU; for ``launch``. A fork counts as running from the start: nobody stops it before it does."""
         self.qmp = Qmp.connect(sock, deadline, self._note)
         self.qmp.explain = self.explain
-        self._running = bool(self.qmp.execute("query-status", deadline=deadline)["running"])
+        if self.ram_fd >= 0:
+            self._running = bool(self.qmp.execute("query-status", deadline=deadline)["running"])
+        else:
+            self.qmp.execute("cont", deadline=deadline)
 
     def _note(self, event: Event) -> None:
         if event.name in ("STOP", "RESUME"):
@@ -137,7 +142,7 @@ class Machine:
             self._gdb.drain()
 
     def __repr__(self) -> str:
-        return f"<Machine {self.target} pid {self.pid} {self.accel.name}>"
+        return f"<Machine {self.name} pid {self.pid} {self.accel.name}>"
 
     @property
     def pid(self) -> int:

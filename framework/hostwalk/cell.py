@@ -1,0 +1,150 @@
+"""A cell: one target, running, with its agent and all that the host knows of its kernel."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from hostwalk.cache import Cache
+from hostwalk.deadline import Deadline
+from hostwalk.errors import HostwalkError, Phase, WalkError
+from hostwalk.guest import Agent, Subject
+from hostwalk.image import Image, build_image
+from hostwalk.kernels import Kernel, Progress, resolve
+from hostwalk.linux import Linux
+from hostwalk.machine import Machine, launch
+from hostwalk.machine.command import RAM
+from hostwalk.machine.qemu import find_qemu
+from hostwalk.memory import SharedMap, WritableMemory, ram_map
+from hostwalk.moment import Moment
+from hostwalk.options import CheckOptions
+from hostwalk.paging import spaces, with_root
+from hostwalk.target import Target
+
+BOOT_SECONDS = 180.0
+INIT_ROOTS = ("init_top_pgt",)
+ROOT_TRIES, ROOT_MILLISECONDS = 20, 20
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a machine of a target is made of."""
+
+    target: Target
+    kernel: Kernel
+    image: Image
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One running target with its agent, and a subject that only flushes the kernel's per-CPU page batches.
+
+    ``origin`` says in a few words how it came to run.
+    """
+
+    prepared: Prepared
+    machine: Machine
+    agent: Agent
+    janitor: Subject
+    memory: WritableMemory
+    linux: Linux
+    resources: ExitStack
+    origin: str = "booted"
+
+    @property
+    def target(self) -> Target:
+        """The target as asked for."""
+        return self.prepared.target
+
+    @property
+    def identity(self) -> str:
+        """What was really booted, in one line."""
+        kernel, accel = self.prepared.kernel, self.machine.accel
+        qemu = find_qemu(self.target.arch).version
+        pages = self.linux.user_space.format.name if self.linux.user_space else "no user space"
+        return f"Linux {kernel.release} ({kernel.identity[:12]}), {pages}, QEMU {qemu}, {accel}"
+
+    @property
+    def broken(self) -> bool:
+        """Whether machine or agent failed once, so that nothing more is to be asked of them."""
+        return self.machine.broken is not None or bool(self.agent.broken)
+
+    def moment(self) -> Moment:
+        """Return the machine's present moment; it is to be stopped."""
+        return Moment(self.target.arch, self.memory, self.linux.anew())
+
+    def settle(self) -> None:
+        """Have the kernel give up the references that its per-CPU batches hold (mm/swap.c, lru_add_drain_all)."""
+        self.janitor.settle()
+
+    def close(self) -> None:
+        """End the machine and everything that belongs to it."""
+        self.resources.close()
+
+
+def prepare(target: Target, options: CheckOptions, progress: Progress, cache: Cache) -> Prepared:
+    """Get the kernel and build the image; raises FetchError, ResolveError, BuildError."""
+    kernel = resolve(
+        target.kernel,
+        target.arch,
+        cache=cache,
+        mirror=options.mirror,
+        progress=progress,
+        headers=options.headers,
+        symbols=options.symbols,
+    )
+    return Prepared(target, kernel, build_image(kernel, cache, progress=progress))
+
+
+def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:
+    """Boot a prepared target up to its answering agent; raises LaunchError, BootError, AgentError, WalkError."""
+    deadline = Deadline.after(seconds)
+    with ExitStack() as stack:
+        machine = stack.enter_context(
+            launch(prepared.target, prepared.kernel, prepared.image, deadline=deadline)
+        )
+        try:
+            agent = Agent(machine.port, prepared.image.abi, prepared.image.layout, watch=machine.watch)
+            agent.hello(deadline)
+            machine.phase = Phase.OPERATION
+            regions = ram_map(machine.qmp.hmp("info mtree -f"), RAM)
+            memory = stack.enter_context(SharedMap(machine.ram_fd, regions))
+            linux = find_linux(machine, memory, prepared)
+            janitor = agent.spawn()
+            check_root(machine, linux, janitor)
+        except HostwalkError as error:
+            raise machine.explain(error) from error
+        return Cell(prepared, machine, agent, janitor, memory, linux, stack.pop_all())
+    raise AssertionError("unreachable: boot either returns or raises")
+
+
+def find_linux(machine: Machine, memory: WritableMemory, prepared: Prepared) -> Linux:
+    """Return the guest's kernel, its own page tables reached from a processor's registers.
+
+    The root becomes init_mm's, for that of the process that happened to run ends with it.
+    """
+    with machine.stopped():
+        linux = Linux.of(memory, machine.registers(), prepared.kernel.symbols, prepared.image.layout)
+        for name in INIT_ROOTS:
+            if name in prepared.kernel.symbols:
+                root = linux.phys(prepared.kernel.symbols[name])
+                kernel_space = with_root(linux.kernel_space, root)
+                return Linux(memory, kernel_space, linux.symbols, linux.layout, linux.user_space)
+    return linux
+
+
+def check_root(machine: Machine, linux: Linux, subject: Subject) -> None:
+    """Prove the way in: while a subject runs, a processor's root must be the one that its mm_struct names.
+
+    Raises WalkError when no processor shows it.
+    """
+    seen: set[int] = set()
+    for _ in range(ROOT_TRIES):
+        with subject.spin(ROOT_MILLISECONDS), machine.stopped():
+            mm = linux.anew().task(subject.pid).mm
+            users = [spaces(machine.registers(cpu)).user for cpu in range(machine.target.cpus)]
+            seen = {user.root for user in users if user is not None}
+            if mm is not None and seen & {mm.space.root, mm.pgd_phys}:
+                return
+    found = ", ".join(f"{root:#x}" for root in sorted(seen))
+    raise WalkError(f"no processor has the root of {subject} while it runs; their roots are {found or 'off'}")

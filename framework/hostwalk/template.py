@@ -1,0 +1,264 @@
+"""Templates: targets that were booted once, proven, and frozen; a fork of one is a fresh machine in a moment.
+
+A template is an entry of the cache: the RAM, the devices' state and some facts (see machine/frozen.py), keyed by
+everything that shapes them. It is used only if it is what its maker left there; else it is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from hostwalk import entropy
+from hostwalk.cache import key_of
+from hostwalk.cell import BOOT_SECONDS, Cell, Prepared, boot, find_linux
+from hostwalk.deadline import Deadline
+from hostwalk.errors import CacheError, HostwalkError, Phase
+from hostwalk.guest import Agent, Subject
+from hostwalk.linux import Linux
+from hostwalk.machine import Accel, Frozen, Machine, Plan, choose, freeze, rewind, thaw
+from hostwalk.machine.accel import host_processor
+from hostwalk.machine.command import Payload, Wiring, kernel_cmdline, qemu_args
+from hostwalk.machine.frozen import RAM_FILE, STATE_FILE, own_memory
+from hostwalk.machine.qemu import find_qemu
+from hostwalk.memory import ProcessVm, Region, file_ranges
+
+KIND = "template"
+RECIPE = "template-1"
+FACTS_FILE = "facts.json"
+FORK_SECONDS = 20.0
+SPARES = 2
+QUIET_NANOSECONDS = 300_000_000
+SAMPLES, SAMPLE_SIZE = 64, 4096
+Made = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a template besides its files.
+
+    ``janitor`` and ``spares`` are subjects of it (number, pid, scratch, scratch size); ``devices`` and ``sample``
+    digests of its state and of some blocks of its RAM; ``boot_seconds`` what its boot took; ``fork_bytes`` the
+    memory that a fork had for itself when it had just begun.
+    """
+
+    regions: tuple[Region, ...]
+    janitor: Made
+    spares: tuple[Made, ...]
+    devices: str
+    sample: str
+    boot_seconds: float
+    fork_bytes: int = 0
+
+    def save(self, directory: Path) -> None:
+        """Write them into the template's directory."""
+        (directory / FACTS_FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read them; raises OSError, ValueError, TypeError, KeyError for damaged ones."""
+        values: dict[str, Any] = json.loads((directory / FACTS_FILE).read_text(encoding="utf-8"))
+        values["regions"] = tuple(Region(**region) for region in values["regions"])
+        values["janitor"] = tuple(values["janitor"])
+        values["spares"] = tuple(tuple(spare) for spare in values["spares"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A frozen machine that can be forked; ``fork`` and ``reset`` both give a cell in the template's state."""
+
+    prepared: Prepared
+    accel: Accel
+    frozen: Frozen
+    facts: Facts
+    _kernels: list[Linux] = field(default_factory=list, repr=False, compare=False)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Short: the beginning of its key."""
+        return self.frozen.directory.name[:8]
+
+    def fork(self, seed: int | entropy.Fresh | None = None, *, seconds: float = FORK_SECONDS) -> Cell:
+        """Return a new machine that goes on where the template stopped; the caller closes it.
+
+        Its random numbers are those of every other fork, or follow ``seed``, or are fresh ones (see entropy.py).
+        Raises LaunchError, BootError, AgentError, WalkError, CacheError.
+        """
+        deadline, number = Deadline.after(seconds), next(self._numbers)
+        name = f"fork {number} of template {self.name} of {self.prepared.target}"
+        plan = Plan(self.prepared.target, self.prepared.kernel, self.prepared.image, self.accel)
+        with ExitStack() as stack:
+            try:
+                machine = stack.enter_context(thaw(plan, self.frozen, name, deadline=deadline))
+            except FileNotFoundError as error:
+                raise CacheError(f"template {self.name} has gone from the cache") from error
+            try:
+                cell = self._greet(machine, number, deadline, stack)
+                if seed is not None:
+                    entropy.reseed(cell, seed)
+            except HostwalkError as error:
+                raise machine.explain(error) from error
+            return cell
+        raise AssertionError("unreachable: fork either returns or raises")
+
+    def reset(self, cell: Cell, seed: int | entropy.Fresh | None = None) -> Cell:
+        """Take a fork back to the template's state, in its own process; return it as a new cell.
+
+        The old cell is not to be used any more, nor its subjects. Raises QmpCommandError, AgentError and others.
+        """
+        number = next(self._numbers)
+        rewind(cell.machine, self.frozen)
+        agent = self._agent(cell.machine)
+        agent.hello(Deadline.after(FORK_SECONDS), fork=number)
+        janitor = Subject(agent, *self.facts.janitor)
+        again = Cell(
+            cell.prepared, cell.machine, agent, janitor, cell.memory, cell.linux, cell.resources, cell.origin
+        )
+        if seed is not None:
+            entropy.reseed(again, seed)
+        return again
+
+    def _greet(self, machine: Machine, number: int, deadline: Deadline, stack: ExitStack) -> Cell:
+        agent = self._agent(machine)
+        agent.hello(deadline, fork=number)
+        machine.phase = Phase.OPERATION
+        memory = self._memory(machine)
+        linux = self._linux(machine, memory)
+        janitor = Subject(agent, *self.facts.janitor)
+        origin = f"forked from template {self.name}"
+        return Cell(self.prepared, machine, agent, janitor, memory, linux, stack.pop_all(), origin)
+
+    def _agent(self, machine: Machine) -> Agent:
+        image = self.prepared.image
+        agent = Agent(machine.port, image.abi, image.layout, watch=machine.watch)
+        agent.adopt(self.facts.spares)
+        return agent
+
+    def _memory(self, machine: Machine) -> ProcessVm:
+        ram = self.frozen.open_ram()
+        try:
+            return ProcessVm(machine.pid, file_ranges(machine.pid, ram, self.facts.regions))
+        finally:
+            os.close(ram)
+
+    def _linux(self, machine: Machine, memory: ProcessVm) -> Linux:
+        """Return the fork's kernel; the first fork's registers serve all, for all begin alike."""
+        if not self._kernels:
+            self._kernels.append(find_linux(machine, memory, self.prepared))
+        first = self._kernels[0]
+        return Linux(memory, first.kernel_space, first.symbols, first.layout, first.user_space)
+
+
+def template_of(prepared: Prepared) -> Template:
+    """Return the template of a prepared target: from the cache, or made, which takes a boot.
+
+    Raises HostwalkError where this QEMU or this guest cannot be frozen, or what a boot raises.
+    """
+    cache = prepared.kernel.cache
+    accel = choose(prepared.target, cache)
+    key = template_key(prepared, accel)
+    for _ in range(2):
+        path = cache.entry(KIND, key, lambda directory: _make(prepared, accel, directory))
+        facts = _intact(path)
+        if facts is not None:
+            cache.trim(KIND, keep=key)
+            return Template(prepared, accel, Frozen(path), facts)
+        cache.drop(path)
+    raise CacheError(f"the template {key} is damaged as soon as it is made", remedy="look at the disk")
+
+
+def template_key(prepared: Prepared, accel: Accel) -> str:
+    """Return the key over all that shapes a template."""
+    target, qemu = prepared.target, find_qemu(prepared.target.arch)
+    payload = Payload(Path("kernel"), Path("initramfs"), kernel_cmdline(target))
+    words = qemu_args(target, qemu, accel.name, payload, Wiring(0, 0, 0, 0, 0))
+    processor = host_processor() if accel.name == "kvm" else ""
+    parts = (RECIPE, prepared.kernel.identity, prepared.image.identity, qemu.identity, processor)
+    return key_of(*parts, "\0".join(words))
+
+
+def _make(prepared: Prepared, accel: Accel, directory: Path) -> None:
+    """Boot, come to rest, freeze, and prove a fork of it."""
+    start = Deadline.after(BOOT_SECONDS)
+    cell = boot(prepared)
+    try:
+        spares = tuple(_made(cell.agent.spawn()) for _ in range(SPARES))
+        boot_seconds = start.seconds - start.remaining
+        cell.settle()
+        _rest(cell.janitor)
+        cell.machine.check()
+        frozen = freeze(cell.machine, directory)
+        regions = tuple(cell.memory.regions)
+        digests = _digests(directory)
+        facts = Facts(regions, _made(cell.janitor), spares, *digests, boot_seconds)
+    finally:
+        cell.close()
+    with proof(Template(prepared, accel, frozen, facts)) as fork_bytes:
+        facts.__class__(**{**vars(facts), "fork_bytes": fork_bytes}).save(directory)
+
+
+@contextmanager
+def proof(template: Template) -> Iterator[int]:
+    """Fork once and have the fork work; yields the bytes that it had for itself."""
+    cell = template.fork()
+    try:
+        cell.settle()
+        cell.machine.check()
+        yield own_memory(cell.machine.pid)
+    finally:
+        cell.close()
+
+
+def _made(subject: Subject) -> Made:
+    return (subject.number, subject.pid, subject.scratch, subject.scratch_size)
+
+
+def _rest(janitor: Subject) -> None:
+    """Let the guest idle for a while, so that what boot has left to do is done."""
+    nap = QUIET_NANOSECONDS.to_bytes(8, "little")
+    janitor.syscall("nanosleep", janitor.scratch, 0, payload=bytes(8) + nap)
+
+
+def _digests(directory: Path) -> tuple[str, str]:
+    """Return the digests of the devices' state and of blocks spread over the RAM."""
+    devices = hashlib.sha256((directory / STATE_FILE).read_bytes()).hexdigest()
+    return devices, _sample(directory / RAM_FILE)
+
+
+def _sample(ram: Path) -> str:
+    digest = hashlib.sha256()
+    with ram.open("rb", buffering=0) as file:
+        for place in _places(file.fileno()):
+            digest.update(os.pread(file.fileno(), SAMPLE_SIZE, place))
+    return digest.hexdigest()
+
+
+def _places(fd: int) -> Sequence[int]:
+    size = os.fstat(fd).st_size
+    return [_data_at(fd, size * number // SAMPLES) for number in range(SAMPLES)]
+
+
+def _data_at(fd: int, place: int) -> int:
+    """Return the place of the first block at or behind one that is no hole."""
+    try:
+        return os.lseek(fd, place, os.SEEK_DATA)
+    except OSError:
+        return place
+
+
+def _intact(directory: Path) -> Facts | None:
+    """Return the facts of a template that is what its maker left, else None."""
+    try:
+        facts = Facts.load(directory)
+        return facts if _digests(directory) == (facts.devices, facts.sample) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
