@@ -27,7 +27,7 @@ class CheckOptions:
     it has one, is taken. ``memory`` is in MiB. ``keyword`` is a ``-k`` expression of pytest. ``headers`` and
     ``symbols`` belong to a kernel that was given as a file. ``seed`` None draws one, and the run prints it.
     ``isolation``: each ``claim`` on a machine of its own, or all of a ``cell`` on one. ``workers`` run at once: a
-    number, or auto.
+    number, or auto. ``audit``: hold each kept claim's processes against the standing invariants.
     """
 
     kernels: tuple[str, ...] = ()
@@ -38,6 +38,7 @@ class CheckOptions:
     cpus: int = 1
     keyword: str = ""
     sabotage: bool = False
+    audit: bool = True
     mirror: str | None = None
     headers: Path | None = None
     symbols: Path | None = None
@@ -105,6 +106,7 @@ class CheckOptions:
     def _selection_arguments(self) -> list[str]:
         return [
             *(["--hostwalk-sabotage"] if self.sabotage else []),
+            *([] if self.audit else ["--hostwalk-no-audit"]),
             *([f"--hostwalk-seed={self.seed}"] if self.seed is not None else []),
             *(["-k", self.keyword] if self.keyword else []),
         ]

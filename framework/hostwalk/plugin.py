@@ -41,13 +41,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("format", "page-table format, such as 5level or 48bit; may be repeated"),
     ):
         group.addoption(f"--hostwalk-{name}", action="append", default=[], metavar=name.upper(), help=text)
-    group.addoption("--hostwalk-matrix", default="", metavar="NAME", help="default, full or one of the project's own")
+    group.addoption(
+        "--hostwalk-matrix", default="", metavar="NAME", help="default, full or one of the project's own"
+    )
     group.addoption("--hostwalk-accel", default="auto", help="auto, tcg or kvm")
     group.addoption("--hostwalk-memory", type=int, default=256, metavar="MIB", help="guest memory")
     group.addoption("--hostwalk-smp", type=int, default=1, metavar="N", help="virtual CPUs")
     group.addoption(
         "--hostwalk-sabotage", action="store_true", help="alter the evidence; each claim must notice"
     )
+    group.addoption("--hostwalk-no-audit", action="store_true", help="no audit after each claim")
     group.addoption("--hostwalk-mirror", help="Debian mirror to fetch kernels from")
     group.addoption("--hostwalk-headers", type=Path, help="headers of a kernel that is given as a file")
     group.addoption("--hostwalk-symbols", type=Path, help="System.map of a kernel that is given as a file")
@@ -67,7 +70,7 @@ def options_of(config: pytest.Config) -> CheckOptions:
     return CheckOptions(
         kernels=tuple(value("kernel")), archs=tuple(value("arch")), formats=tuple(value("format")),
         matrix=value("matrix"), accel=value("accel"), memory=value("memory"), cpus=value("smp"),
-        sabotage=value("sabotage"),
+        sabotage=value("sabotage"), audit=not value("no-audit"),
         mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=value("seed"),
         isolation=value("isolation"),
     )  # fmt: skip
@@ -236,6 +239,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         witness.prefer_crash(error)
         raise
     witness.check_console(claim)
+    if pyfuncitem.config.stash[SESSION].options.audit:
+        witness.check_invariants()
     return result
 
 

@@ -91,4 +91,4 @@ def _remaining(options: CheckOptions) -> list[str]:
     names = ("accel", "memory", "mirror", "headers", "symbols")
     values = {name: getattr(options, name) for name in names}
     words = [f"--{name}={value}" for name, value in values.items() if value != getattr(default, name)]
-    return [*words, *(["--sabotage"] if options.sabotage else [])]
+    return [*words, *(["--sabotage"] if options.sabotage else []), *([] if options.audit else ["--no-audit"])]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from hostwalk.audit import Audit, collect, judge
 from hostwalk.errors import GuestCrashError, HostwalkError
 from hostwalk.guest import Area
 from hostwalk.linux import Mm, Node
@@ -141,6 +142,20 @@ class Witness:
 
         return self._see(read)
 
+    def audit(self, *subjects: Process) -> Audit:
+        """Hold the address spaces of some subjects, by default of all processes, against the standing invariants.
+
+        What is found is looked at once more, for the kernel may have been at work; only what stays is reported.
+        """
+        pids = frozenset(subject.pid for subject in subjects) or None
+        first = self._audit_now(pids)
+        return first or first.confirmed_by(self._audit_now(pids))
+
+    def _audit_now(self, pids: frozenset[int] | None) -> Audit:
+        self.cell.settle()
+        with self.moment() as moment:
+            return judge(collect(moment), pids)
+
     def contents(self, area: Area) -> bytes:
         """Return the bytes of an area's pages, from physical memory; a page that is not there gives zeros."""
 
@@ -182,6 +197,12 @@ class Witness:
         for report in self.machine.reports[self._reports :]:
             if not claim.warns or not re.search(claim.warns, report.text):
                 raise ClaimBrokenError(f"the kernel warned: {report.title}\n{report.text}")
+
+    def check_invariants(self) -> None:
+        """Raise ClaimBrokenError for an invariant that does not hold of some process."""
+        audit = self.audit()
+        if not audit:
+            raise ClaimBrokenError(f"the claim was kept, but not what must hold at every moment\n{audit}")
 
     def prefer_crash(self, error: BaseException) -> None:
         """Raise GuestCrashError in place of an error that a crash of the kernel explains."""

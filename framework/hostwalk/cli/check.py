@@ -70,6 +70,12 @@ def _selection(group: argparse._ArgumentGroup) -> None:
         help="alter guest memory before each verdict: every claim must notice",
     )
     group.add_argument(
+        "--no-audit",
+        dest="audit",
+        action="store_false",
+        help="do not hold the guest's processes against the standing invariants after each claim",
+    )
+    group.add_argument(
         "--seed", type=lambda text: int(text, 0), metavar="N", help="repeat a run's random choices"
     )
     group.add_argument(
@@ -82,7 +88,7 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
     return CheckOptions(
         kernels=tuple(args.kernels), archs=tuple(args.archs), formats=tuple(args.formats),
         matrix=args.matrix, accel=args.accel, memory=args.memory, cpus=args.smp,
-        keyword=args.keyword, sabotage=args.sabotage,
+        keyword=args.keyword, sabotage=args.sabotage, audit=args.audit,
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
     )  # fmt: skip
 
