@@ -48,7 +48,7 @@ def test_a_range_over_two_page_tables(subject: Subject, witness: Witness) -> Non
     assert (after.entries[0], after.entries[7]) == (before.entries[0], before.entries[7])
 
 
-@claim("mprotect.tables.2", PAGE, RANGE, sabotage=entry_bit("writable", set=False, at=2, page=4))
+@claim("mprotect.tables.2", PAGE, RANGE, sabotage=entry_bit("writable", set=False, at=2, page=2))
 def test_a_range_up_to_the_end_of_a_page_table(subject: Subject, witness: Witness) -> None:
     area = subject.across_tables(pages=4).touch()
     before = witness.pages(area)

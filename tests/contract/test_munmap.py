@@ -229,7 +229,7 @@ def test_close_does_not_unmap(subject: Subject, witness: Witness) -> None:
     "munmap.exit.1",
     PAGE,
     "The region is also automatically unmapped when the process is terminated.",
-    sabotage=refcount(+1, at=2),
+    sabotage=refcount(+1, at=3),
 )
 def test_the_end_of_a_process_unmaps(subject: Subject, witness: Witness) -> None:
     shared = subject.mmap(pages=1, shared=True).touch()
