@@ -1,39 +1,147 @@
-"""vm_insert_page and its family: pages that a driver puts into a user mapping."""
+"""vm_insert_page: a page that a driver has allocated becomes one of a user mapping."""
 
 from __future__ import annotations
 
-from hostwalk.claim import claim
+from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Subject
-from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, refcount, vm_flag
+from hostwalk.sabotage import (
+    entry_bit,
+    entry_pfn,
+    mapcount,
+    mm_counter,
+    node_counter,
+    page_flag,
+    refcount,
+    vm_flag,
+)
 from hostwalk.witness import NO_PFN, Witness
 
 PAGE = "vm_insert_page(9)"
-PAGES = "vm_insert_pages(9)"
-MAP = "vm_map_pages(9)"
+BEYOND_48_BITS = 1 << 50
+PM_PRESENT, PM_FILE, PM_PFN = 1 << 63, 1 << 61, (1 << 55) - 1
 
 
 @claim(
     "insert.page.1",
     PAGE,
-    "Insert an individual page into a user vma: it is mapped, referenced and counted.",
-    sabotage=mapcount(-1, at=1),
+    "This allows drivers to insert individual pages they've allocated into a user vma.",
+    sabotage=mapcount(-1, at=2),
 )
 def test_an_inserted_page_is_mapped_and_counted(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=4)
     before = witness.frames(pages.pfns)
-    rss = witness.mm(subject).rss_file
+    rss = witness.mm(subject)
     area = subject.insert("vm_insert_page", pages, prot="rw", shared=True).area
-    mapped = witness.pages(area)
+    mapped, after = witness.pages(area), witness.mm(subject)
     assert mapped.pfns == pages.pfns
     assert mapped.refcounts == before.refcounts + 1
     assert mapped.mapcounts == before.mapcounts + 1
-    assert witness.mm(subject).rss_file == rss + 4
+    assert (after.rss_file, after.rss_shmem, after.rss_anon) == (
+        rss.rss_file + 4,
+        rss.rss_shmem,
+        rss.rss_anon,
+    )
+
+
+@claim(
+    "insert.page.2",
+    PAGE,
+    "insert individual pages: only the address that was asked for is mapped, its neighbours stay empty.",
+    sabotage=entry_bit("present", set=True),
+)
+def test_only_the_address_asked_for_is_mapped(subject: Subject, witness: Witness) -> None:
+    pages = subject.alloc_pages("order0", nr=1)
+    inserted = subject.insert("vm_insert_page", pages, map_pages=3, offset=subject.page_size)
+    assert witness.pages(inserted.area).pfns == (NO_PFN, *pages.pfns, NO_PFN)
+    with subject.faults("SIGBUS", "BUS_ADRERR"):
+        inserted.area[0].load()
+
+
+@claim(
+    "insert.page.3",
+    PAGE,
+    "insert individual pages: at any address of the vma, its last page too, in any order.",
+    sabotage=entry_pfn(-1, page=3),
+)
+def test_pages_go_where_they_are_put(subject: Subject, witness: Witness) -> None:
+    pages = subject.alloc_pages("order0", nr=4)
+    area = subject.mmap(4, "rw", shared=True, fd=subject.exerciser)
+    for page, place in enumerate((3, 0, 2, 1)):
+        offset = place * subject.page_size
+        assert (
+            subject.insert("vm_insert_page", pages, first=page, nr=1, when="now", at=area, offset=offset).ret
+            == 0
+        )
+    order = [pages.pfns[page] for page in (1, 3, 2, 0)]
+    assert witness.pages(area).pfns == order
+
+
+@claim(
+    "insert.twice.1",
+    PAGE,
+    "A page may be inserted more than once: each place holds a reference of its own and shows the same memory.",
+    sabotage=refcount(-1),
+)
+def test_a_page_may_be_in_two_places(subject: Subject, witness: Witness) -> None:
+    pages = subject.alloc_pages("order0", nr=1)
+    area = subject.insert("vm_insert_page", pages, map_pages=2).area
+    subject.insert("vm_insert_page", pages, when="now", at=area, offset=subject.page_size)
+    mapped = witness.pages(area)
+    assert mapped.pfns == pages.pfns * 2
+    assert (mapped.refcounts, mapped.mapcounts) == (3, 2)
+    area[0].store(0x5A)
+    assert subject.peek(area.address(1), 1) == b"\x5a"
+
+
+@claim(
+    "insert.data.1",
+    PAGE,
+    "The mapping is the page itself: what a user stores is in it, and its entry is dirty then.",
+    sabotage=entry_bit("dirty", set=False, at=2, page=1),
+)
+def test_what_a_user_stores_is_in_the_page(subject: Subject, witness: Witness) -> None:
+    area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=2)).area
+    before = witness.pages(area)
+    area[1].store(0xA5)
+    after = witness.pages(area)
+    assert (before.dirty, after.dirty) == (0, (0, 1))
+    assert after.pfns == before.pfns
+    assert [witness.contents(page)[0] for page in (area[0], area[1])] == [0, 0xA5]
+
+
+@claim(
+    "insert.reserved.1",
+    PAGE,
+    "The page does not need to be reserved.",
+    sabotage=page_flag("PG_reserved", set=True),
+)
+def test_the_page_is_not_reserved(subject: Subject, witness: Witness) -> None:
+    area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=1)).area
+    assert witness.pages(area).flag("PG_reserved") == 0
+    area.load()
+
+
+@claim(
+    "insert.reference.1",
+    PAGE,
+    "The mapping has a reference of its own: the driver may drop its own while the page is mapped.",
+    sabotage=refcount(-1),
+)
+def test_the_driver_may_drop_its_reference(subject: Subject, witness: Witness) -> None:
+    pages = subject.alloc_pages("order0", nr=2)
+    area = subject.insert("vm_insert_page", pages).area.store(0x77)
+    subject.free_pages(pages)
+    mapped = witness.pages(area)
+    assert mapped.pfns == pages.pfns
+    assert (mapped.refcounts, mapped.mapcounts) == (1, 1)
+    assert [witness.contents(page)[0] for page in (area[0], area[1])] == [0x77, 0x77]
 
 
 @claim(
     "insert.entry.1",
     PAGE,
-    "The page must have the vma's protection: it takes vma->vm_page_prot, so a shared writable mapping is writable.",
+    "Your vma protection will have to be set up correctly, which means that if you want a shared writable mapping, "
+    "you'd better ask for a shared writable mapping!",
     sabotage=entry_bit("special", set=True),
 )
 def test_the_entry_is_a_normal_one_with_the_vmas_protection(subject: Subject, witness: Witness) -> None:
@@ -47,85 +155,82 @@ def test_the_entry_is_a_normal_one_with_the_vmas_protection(subject: Subject, wi
 
 
 @claim(
+    "insert.entry.2",
+    PAGE,
+    "This doesn't allow an arbitrary page protection parameter: in a read-only vma the page cannot be written.",
+    sabotage=entry_bit("writable", set=True),
+)
+def test_a_read_only_vma_gives_read_only_entries(subject: Subject, witness: Witness) -> None:
+    area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=2), prot="r", shared=True).area
+    mapped = witness.pages(area)
+    assert (mapped.writable, mapped.user) == (0, 1)
+    with subject.faults("SIGSEGV", "SEGV_ACCERR"):
+        area.store()
+
+
+@claim(
+    "insert.entry.3",
+    PAGE,
+    "This doesn't allow an arbitrary page protection parameter: in an executable vma the page can be executed.",
+    sabotage=entry_bit("executable", set=False),
+)
+def test_an_executable_vma_gives_executable_entries(subject: Subject, witness: Witness) -> None:
+    area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=1), prot="rx", shared=True).area
+    mapped = witness.pages(area)
+    assert (mapped.executable, mapped.writable) == (1, 0)
+
+
+@claim(
+    "insert.entry.4",
+    PAGE,
+    "Your vma protection will have to be set up correctly: memory type included, which comes from vma->vm_page_prot.",
+    sabotage=entry_bit("uncached", set=False, at=2),
+)
+def test_the_memory_type_is_the_vmas(subject: Subject, witness: Witness) -> None:
+    pages = subject.alloc_pages("order0", nr=2)
+    cached = witness.pages(subject.insert("vm_insert_page", pages).area)
+    uncached = witness.pages(subject.insert("vm_insert_page", pages, pgprot="noncached").area)
+    assert set(cached.memory_types) <= {"WB", "Normal"}
+    assert set(uncached.memory_types) <= {"UC-", "UC", "Device-nGnRnE"}
+    assert uncached.pfns == pages.pfns
+
+
+@claim(
     "insert.vmflag.1",
     PAGE,
-    "vma->vm_flags can be changed under mmap_lock: VM_MIXEDMAP is set by the call.",
+    "Usually this function is called from f_op->mmap() handler under mm->mmap_lock write-lock, so it can change "
+    "vma->vm_flags.",
     sabotage=vm_flag("VM_MIXEDMAP", at=1),
 )
 def test_the_mapping_becomes_a_mixed_map(subject: Subject, witness: Witness) -> None:
     inserted = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=1), prot="rw", shared=True)
-    assert "VM_MIXEDMAP" in witness.vma(inserted.area).flags
+    flags = witness.vma(inserted.area).flags
+    assert "VM_MIXEDMAP" in flags
+    assert not flags & {"VM_PFNMAP", "VM_IO", "VM_DONTEXPAND"}
 
 
 @claim(
-    "insert.range.1",
+    "insert.fault.1",
     PAGE,
-    "An address outside the vma is -EFAULT and nothing is mapped.",
-    sabotage=refcount(+1, at=2),
+    "Caller must set VM_MIXEDMAP on vma if it wants to call this function from other places, for example from "
+    "page-fault handler.",
+    sabotage=refcount(-1, at=2),
 )
-def test_an_address_outside_the_vma_is_efault(subject: Subject, witness: Witness) -> None:
-    pages = subject.alloc_pages("order0", nr=1)
-    before = witness.frames(pages.pfns)
-    inserted = subject.insert(
-        "vm_insert_page", pages, map_pages=2, offset=2 * subject.page_size, keep=True, prot="rw", shared=True
-    )
-    assert inserted.errno == "EFAULT"
-    assert witness.frames(pages.pfns).refcounts == before.refcounts
-    assert witness.pages(inserted.area).pfns == NO_PFN
-    assert "VM_MIXEDMAP" not in witness.vma(inserted.area).flags
-
-
-@claim(
-    "insert.busy.1",
-    PAGE,
-    "An address that is mapped already is -EBUSY: both pages stay as they were.",
-    sabotage=entry_pfn(+1, at=2),
-)
-def test_a_populated_address_is_ebusy(subject: Subject, witness: Witness) -> None:
+def test_pages_may_be_inserted_by_a_fault_handler(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=2)
-    area = subject.insert("vm_insert_page", pages, nr=1, prot="rw", shared=True).area
-    before, frames = witness.pages(area), witness.frames(pages.pfns)
-    again = subject.insert("vm_insert_page", pages, first=1, nr=1, when="now", at=area)
-    assert again.errno == "EBUSY"
-    assert witness.pages(area).entries == before.entries
-    assert witness.frames(pages.pfns).refcounts == frames.refcounts
-
-
-@claim(
-    "insert.refcount.1",
-    PAGE,
-    "A page without a reference of its own (a tail of an unsplit block) is -EINVAL.",
-    sabotage=entry_bit("present", set=True),
-)
-def test_a_page_without_a_reference_is_einval(subject: Subject, witness: Witness) -> None:
-    pages = subject.alloc_pages("unsplit", order=2)
-    inserted = subject.insert("vm_insert_page", pages, first=1, nr=1, keep=True, prot="rw", shared=True)
-    assert inserted.errno == "EINVAL"
-    assert witness.pages(inserted.area).pfns == NO_PFN
-    assert witness.frames(pages.pfns[1:]).refcounts == 0
-
-
-@claim(
-    "insert.anon.1",
-    PAGE,
-    "The page must be one that the driver allocated: an anonymous page is -EINVAL.",
-    sabotage=mapcount(+1, at=2),
-)
-def test_an_anonymous_page_is_einval(subject: Subject, witness: Witness) -> None:
-    anon = subject.mmap(pages=1, prot="rw").touch()
-    pages = subject.alloc_pages("anon", nr=1, addr=anon.start)
-    before = witness.frames(pages.pfns)
-    inserted = subject.insert("vm_insert_page", pages, keep=True, prot="rw", shared=True)
-    assert inserted.errno == "EINVAL"
-    after = witness.frames(pages.pfns)
-    assert (after.refcounts, after.mapcounts) == (before.refcounts, before.mapcounts)
-    assert witness.pages(inserted.area).pfns == NO_PFN
+    area = subject.insert("vm_insert_page", pages, when="fault", mixedmap=True).area
+    assert witness.pages(area).pfns == NO_PFN
+    area[1].store(3)
+    mapped = witness.pages(area)
+    assert subject.insert_result().runs == 1
+    assert mapped.pfns == pages.pfns
+    assert (mapped.refcounts, mapped.mapcounts, mapped.dirty) == (2, 1, (0, 1))
 
 
 @claim(
     "insert.compound.1",
     PAGE,
-    "A compound page must be allocated with __GFP_COMP: any part of it may be inserted.",
+    "If you allocate a compound page, you need to have marked it as such (__GFP_COMP): any part of it may be inserted.",
     sabotage=refcount(-1, at=3),
 )
 def test_parts_of_a_compound_page_may_be_inserted(subject: Subject, witness: Witness) -> None:
@@ -137,9 +242,26 @@ def test_parts_of_a_compound_page_may_be_inserted(subject: Subject, witness: Wit
 
 
 @claim(
+    "insert.compound.2",
+    PAGE,
+    "a compound page marked as such: a tail that is inserted is mapped itself, and it is the head that is referenced.",
+    sabotage=mapcount(+1, at=1, page=0),
+)
+def test_a_tail_is_mapped_and_its_head_referenced(subject: Subject, witness: Witness) -> None:
+    pages = subject.alloc_pages("compound", order=2)
+    area = subject.insert("vm_insert_page", pages, first=2, nr=2).area
+    frames = witness.frames(pages.pfns)
+    assert frames.mapcounts == (0, 0, 1, 1)
+    assert (frames.heads, frames.refcounts, frames.orders) == (pages.pfns[0], 3, 2)
+    subject.munmap(area)
+    after = witness.frames(pages.pfns)
+    assert (after.mapcounts, after.refcounts) == (0, 1)
+
+
+@claim(
     "insert.split.1",
     PAGE,
-    "Or the block is split with split_page(): each page is then one of its own.",
+    "or manually just split the page up yourself (see split_page()).",
     sabotage=refcount(-1, at=1),
 )
 def test_parts_of_a_split_block_may_be_inserted(subject: Subject, witness: Witness) -> None:
@@ -151,111 +273,86 @@ def test_parts_of_a_split_block_may_be_inserted(subject: Subject, witness: Witne
 
 
 @claim(
-    "insert.munmap.1",
+    "insert.tables.1",
     PAGE,
-    "munmap gives everything back: references, map counts and RSS.",
-    sabotage=refcount(+1, at=2),
+    "Page tables are made as they are needed, across the end of one too; they are accounted, and freed by munmap.",
+    sabotage=mm_counter("pgtables_bytes", +1, at=2),
 )
-def test_munmap_gives_everything_back(subject: Subject, witness: Witness) -> None:
-    pages = subject.alloc_pages("order0", nr=3)
-    before, rss = witness.frames(pages.pfns), witness.mm(subject).rss_file
-    area = subject.insert("vm_insert_page", pages, prot="rw", shared=True).area
+def test_tables_come_and_go(subject: Subject, witness: Witness) -> None:
+    pages = subject.alloc_pages("order0", nr=4)
+    start = subject.astride_tables(4)
+    empty, before = witness.pages(subject.area(start, 4)), witness.mm(subject).pgtables_bytes
+    area = subject.insert("vm_insert_page", pages, fixed_at=start).area
+    mapped = witness.pages(area)
+    grown = len(mapped.tables - empty.tables)
+    assert (area.start, mapped.pfns) == (start, pages.pfns)
+    assert grown >= 2
+    assert witness.mm(subject).pgtables_bytes == before + grown * subject.page_size
     subject.munmap(area)
-    after = witness.frames(pages.pfns)
-    assert (after.refcounts, after.mapcounts) == (before.refcounts, before.mapcounts)
-    assert witness.pages(area).pfns == NO_PFN
-    assert witness.mm(subject).rss_file == rss
+    assert witness.mm(subject).pgtables_bytes == before
 
 
 @claim(
-    "insert.fork.1",
+    "insert.high.1",
     PAGE,
-    "fork copies inserted pages: the child maps the same pages, counted once more.",
-    sabotage=mapcount(-1, at=2),
-)
-def test_fork_copies_inserted_pages(subject: Subject, witness: Witness) -> None:
-    area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=2), prot="rw", shared=True).area
-    before = witness.pages(area)
-    with subject.fork() as child:
-        copied = witness.pages(area, of=child)
-        assert copied.pfns == before.pfns
-        assert copied.mapcounts == before.mapcounts + 1
-        assert copied.refcounts == before.refcounts + 1
-    assert witness.pages(area).mapcounts == before.mapcounts
-
-
-@claim(
-    "insert.gup.1",
-    PAGE,
-    "An inserted page is a normal one: get_user_pages can hold it.",
-    sabotage=refcount(-1, at=2),
-)
-def test_get_user_pages_can_hold_an_inserted_page(subject: Subject, witness: Witness) -> None:
-    area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=2), prot="rw", shared=True).area
-    before = witness.pages(area)
-    with subject.get_user_pages(area, write=True) as pins:
-        held = witness.pages(area)
-        assert held.pfns == pins.pfns
-        assert held.refcounts == before.refcounts + 1
-
-
-@claim(
-    "insert_pages.count.1",
-    PAGES,
-    "On return *num is the number of pages that were not mapped; pages before the failing one stay mapped.",
-    sabotage=entry_bit("present", set=False, at=2),
-)
-def test_a_prefix_stays_mapped(subject: Subject, witness: Witness) -> None:
-    pages = subject.alloc_pages("order0", nr=4)
-    blocker = subject.alloc_pages("order0", nr=1)
-    size = subject.page_size
-    area = subject.insert(
-        "vm_insert_page", blocker, map_pages=4, offset=2 * size, prot="rw", shared=True
-    ).area
-    before = witness.pages(area)
-    assert before.present == (0, 0, 1, 0)
-    failed = subject.insert("vm_insert_pages", pages, when="now", at=area)
-    after = witness.pages(area)
-    assert (failed.errno, failed.num) == ("EBUSY", 2)
-    assert after.pfns == (*pages.pfns[:2], *blocker.pfns, NO_PFN)
-    assert witness.frames(pages.pfns).refcounts == (2, 2, 1, 1)
-
-
-@claim(
-    "insert_pages.range.1",
-    PAGES,
-    "A range that leaves the vma is -EFAULT and nothing is mapped.",
-    sabotage=entry_bit("present", set=True),
-)
-def test_a_range_that_leaves_the_vma_is_efault(subject: Subject, witness: Witness) -> None:
-    pages = subject.alloc_pages("order0", nr=4)
-    inserted = subject.insert("vm_insert_pages", pages, map_pages=3, keep=True, prot="rw", shared=True)
-    assert inserted.errno == "EFAULT"
-    assert witness.pages(inserted.area).pfns == NO_PFN
-    assert witness.frames(pages.pfns).refcounts == 1
-
-
-@claim(
-    "map_pages.order.1",
-    MAP,
-    "Maps the pages from vma->vm_pgoff on, in order, over the whole vma.",
+    "into a user vma: wherever user space may have one, beyond 48 bits of address too.",
     sabotage=entry_pfn(+1),
 )
-def test_map_pages_starts_at_vm_pgoff(subject: Subject, witness: Witness) -> None:
-    pages = subject.alloc_pages("order0", nr=5)
-    area = subject.insert("vm_map_pages", pages, map_pages=3, pgoff=2, prot="rw", shared=True).area
-    assert witness.pages(area).pfns == pages.pfns[2:]
+def test_pages_may_be_inserted_at_high_addresses(subject: Subject, witness: Witness) -> None:
+    pages = subject.alloc_pages("order0", nr=2)
+    inserted = subject.insert("vm_insert_page", pages, fixed_at=BEYOND_48_BITS)
+    if inserted.mapping is None:
+        not_applicable("user addresses have no more than 48 bits here")
+    mapped = witness.pages(inserted.area)
+    assert (inserted.area.start, mapped.pfns, mapped.refcounts) == (BEYOND_48_BITS, pages.pfns, 2)
 
 
 @claim(
-    "map_pages.range.1",
-    MAP,
-    "Returns -ENXIO and maps nothing if the vma asks for more pages than there are.",
-    sabotage=entry_bit("present", set=True),
+    "insert.rss.1",
+    PAGE,
+    "A page of a shared-memory file is counted as one: mm_counter_file() of a swap-backed page is MM_SHMEMPAGES.",
+    sabotage=mapcount(-1, at=2),
 )
-def test_map_pages_refuses_a_vma_that_is_too_large(subject: Subject, witness: Witness) -> None:
-    pages = subject.alloc_pages("order0", nr=2)
-    inserted = subject.insert("vm_map_pages", pages, map_pages=3, keep=True, prot="rw", shared=True)
-    assert inserted.errno == "ENXIO"
-    assert witness.pages(inserted.area).pfns == NO_PFN
-    assert "VM_MIXEDMAP" not in witness.vma(inserted.area).flags
+def test_swap_backed_pages_count_as_shared_memory(subject: Subject, witness: Witness) -> None:
+    fd = subject.memfd(1)
+    original = subject.mmap(1, "rw", shared=True, fd=fd).touch()
+    pages = subject.alloc_pages("mapped", addr=original.start)
+    before, frames = witness.mm(subject), witness.frames(pages.pfns)
+    area = subject.insert("vm_insert_page", pages).area
+    mapped, after = witness.pages(area), witness.mm(subject)
+    assert (mapped.pfns, mapped.mapcounts) == (pages.pfns, frames.mapcounts + 1)
+    assert (after.rss_shmem, after.rss_file) == (before.rss_shmem + 1, before.rss_file)
+    subject.munmap(area)
+    assert witness.mm(subject).rss_shmem == before.rss_shmem
+
+
+@claim(
+    "insert.counters.1",
+    PAGE,
+    "An inserted page counts as a mapped one of its node, once, however often it is mapped.",
+    sabotage=node_counter("NR_FILE_MAPPED", +1, at=2),
+)
+def test_inserted_pages_are_mapped_ones_of_the_node(subject: Subject, witness: Witness) -> None:
+    pages = subject.alloc_pages("order0", nr=3)
+    subject.munmap(subject.insert("vm_insert_page", pages).area)
+    before = witness.counters()["NR_FILE_MAPPED"]
+    first = subject.insert("vm_insert_page", pages).area
+    second = subject.insert("vm_insert_page", pages).area
+    assert witness.counters()["NR_FILE_MAPPED"] == before + 3
+    subject.munmap(first)
+    assert witness.counters()["NR_FILE_MAPPED"] == before + 3
+    subject.munmap(second)
+    assert witness.counters()["NR_FILE_MAPPED"] == before
+
+
+@claim(
+    "insert.pagemap.1",
+    "Documentation/admin-guide/mm/pagemap.rst",
+    "Bits 0-54 page frame number (PFN) if present; Bit 61 page is file-page or shared-anon; Bit 63 page present",
+    sabotage=entry_pfn(+1),
+)
+def test_the_guests_own_view_is_the_witnesss(subject: Subject, witness: Witness) -> None:
+    area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=3)).area
+    seen = subject.pagemap(area)
+    assert all(entry & PM_PRESENT and entry & PM_FILE for entry in seen)
+    assert witness.pages(area).pfns == [entry & PM_PFN for entry in seen]
