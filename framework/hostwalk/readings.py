@@ -194,7 +194,7 @@ class Pages(Frames):
 
     @property
     def memory_types(self) -> tuple[str, ...]:
-        """Names of the memory types, from PAT or MAIR: ``"WB"``, ``"Normal WB"``; empty where nothing is mapped."""
+        """Names of the memory types, from PAT or MAIR: ``"WB"``, ``"Normal"``; empty where nothing is mapped."""
         leaves = (record.leaf for record in self.records)
         return tuple(leaf.memory_type if leaf is not None else "" for leaf in leaves)
 

@@ -76,6 +76,13 @@ class Insert(Exerciser):
         """Have the exerciser give back its own references; raises SyscallFailed (EBUSY in a fault handler's plan)."""
         self.ioctl("FREE", "__free_pages", handle=pages.handle)
 
+    def astride_tables(self, pages: int) -> int:
+        """Return a free address: half of the pages from there are the last of one page table."""
+        size = 1 << self.layout("PMD_SHIFT")
+        around = self.mmap(2 * size // self.page_size, "none", aligned=size)
+        self.munmap(around)
+        return around.start + size - pages // 2 * self.page_size
+
     def insert(
         self,
         call: str,
