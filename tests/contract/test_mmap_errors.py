@@ -115,7 +115,7 @@ def test_too_many_mappings_is_enomem(subject: Subject, witness: Witness) -> None
     "mmap.enomem.4",
     PAGE,
     "ENOMEM: (since Linux 4.7) The process's RLIMIT_DATA limit, described in getrlimit(2), would have been exceeded.",
-    sabotage=ONE_MORE,
+    sabotage=mm_counter("data_vm", +1, at=2),
 )
 def test_more_data_than_the_limit_is_enomem(subject: Subject, witness: Witness) -> None:
     data = witness.mm(subject).data_vm

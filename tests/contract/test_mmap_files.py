@@ -211,7 +211,7 @@ def test_fixed_replaces_what_was_there(subject: Subject, witness: Witness) -> No
     "mmap.fixed.2",
     PAGE,
     "MAP_FIXED: Don't interpret addr as a hint: place the mapping at exactly that address.",
-    sabotage=vm_edge("vm_start", +1),
+    sabotage=vm_edge("vm_end", +1),
 )
 def test_fixed_is_exact(subject: Subject, witness: Witness) -> None:
     room = subject.mmap(pages=6, prot="none")
