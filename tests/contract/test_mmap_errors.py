@@ -15,7 +15,10 @@ MS_NOEXEC = 8
 SPARE_MAPPINGS = 40
 MORE_THAN_ANYONE_HAS = 1 << 40
 ONE_MORE: Sabotage = mm_counter("total_vm", +1, at=2)
-UNSUITABLE = "EINVAL: We don't like addr, length, or offset (e.g., they are too large, or not aligned on a page boundary)."
+UNSUITABLE = (
+    "EINVAL: We don't like addr, length, or offset (e.g., they are too large, or not aligned on a page "
+    "boundary)."
+)
 TYPES = "EINVAL: flags contained none of MAP_PRIVATE, MAP_SHARED, or MAP_SHARED_VALIDATE."
 ACCESS = (
     "EACCES: A file mapping was requested, but fd is not open for reading. Or MAP_SHARED was requested and "
