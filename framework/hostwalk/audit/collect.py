@@ -22,6 +22,7 @@ from hostwalk.audit.evidence import (
 from hostwalk.errors import WalkError
 from hostwalk.linux import Linux, Mm, Node, Task, maple
 from hostwalk.linux.pages import Pages
+from hostwalk.linux.task import TASKS_MAX
 from hostwalk.moment import Moment
 from hostwalk.paging import Leaves, scan
 from hostwalk.paging.format import Mask, Words, number
@@ -62,8 +63,8 @@ def collect(moment: Moment) -> Evidence:
 def users(linux: Linux) -> tuple[User, ...]:
     """Return the processes that have an address space, each space once."""
     spaces: dict[int, list[Task]] = {}
-    for leader in linux.tasks():
-        for task in _threads(linux, leader):
+    for leader in _leaders_with_mm(linux):
+        for task in leader.threads():
             if task.mm is not None:
                 spaces.setdefault(task.mm.address, []).append(task)
     return tuple(
@@ -72,11 +73,18 @@ def users(linux: Linux) -> tuple[User, ...]:
     )
 
 
-def _threads(linux: Linux, leader: Task) -> Iterator[Task]:
-    """Yield the threads of a process that may have an address space: it may live on in others than the leader."""
-    mm, signal = linux.members(leader.address, "struct task_struct", "mm", "signal")
-    if mm or linux.member(signal, "struct signal_struct", "nr_threads") > 1:
-        yield from leader.threads()
+def _leaders_with_mm(linux: Linux) -> Iterator[Task]:
+    """Yield the leaders of processes, kernel threads left out; the space of one that exits may live on in threads."""
+    first, offset = linux.symbols["init_task"], linux.layout.offsetof("struct task_struct", "tasks")
+    address = first
+    for _ in range(TASKS_MAX):
+        node, mm, state = linux.members(address, "struct task_struct", "tasks", "mm", "exit_state")
+        if mm or state:
+            yield Task(linux, address)
+        address = (node & FULL) - offset
+        if address == first:
+            return
+    raise WalkError(f"there are more than {TASKS_MAX} tasks")
 
 
 def _space(user: User, leaves: Leaves) -> Space:
