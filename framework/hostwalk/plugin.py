@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from hostwalk import parallel
 from hostwalk.cache import Cache
 from hostwalk.cells import Cell, Cells
 from hostwalk.claim import Claim
@@ -67,11 +68,12 @@ def options_of(config: pytest.Config) -> CheckOptions:
     def value(name: str):  # type: ignore[no-untyped-def]
         return config.getoption(f"--hostwalk-{name}")
 
+    seed = getattr(config, "workerinput", {}).get(parallel.SEED, value("seed"))
     return CheckOptions(
         kernels=tuple(value("kernel")), archs=tuple(value("arch")), formats=tuple(value("format")),
         matrix=value("matrix"), accel=value("accel"), memory=value("memory"), cpus=value("smp"),
         sabotage=value("sabotage"), audit=not value("no-audit"),
-        mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=value("seed"),
+        mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=seed,
         isolation=value("isolation"),
     )  # fmt: skip
 
@@ -82,7 +84,7 @@ class Session:
     def __init__(self, options: CheckOptions, progress: Progress) -> None:
         self.options = options
         self.targets = options.targets
-        self.seed = options.seed if options.seed is not None else random.randrange(1 << 32)  # noqa: S311
+        self.seed = random.randrange(1 << 32) if options.seed is None else options.seed  # noqa: S311
         self.cells = Cells(self.targets, options, progress)
         self.cells.on_loss = self._lost
         self.results: list[Result] = []
@@ -107,6 +109,7 @@ class Session:
         )  # fmt: skip
 
 
+pytest_xdist_auto_num_workers = parallel.pytest_xdist_auto_num_workers
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
 PUT_AWAY = "its machine was put away: the next claim gets a fresh one"
@@ -119,7 +122,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "claim(claim): one sentence of a manual page; use hostwalk.claim.claim"
     )
     try:
-        config.stash[SESSION] = Session(options_of(config), config.stash.get(PROGRESS, SILENT))
+        session = Session(options_of(config), config.stash.get(PROGRESS, SILENT))
+        config.stash[SESSION] = session
+        parallel.take_part(config, session)
     except HostwalkError as error:
         raise pytest.UsageError(str(error)) from error
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from hostwalk import resources
+from hostwalk import parallel, resources
 from hostwalk.errors import HostwalkError, UsageError
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
@@ -25,6 +25,7 @@ class _Collector:
         self.session: Session | None = None
         self._stack = contextlib.ExitStack()
         self._advance: Callable[[int], None] = lambda _done: None
+        self._counting = False
         self._done = 0
 
     @pytest.hookimpl(tryfirst=True)
@@ -40,10 +41,21 @@ class _Collector:
         except pytest.UsageError as error:
             raise _usage(error) from error
 
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Take note of the session; with workers, they say how many claims there are."""
+        self.session = session.config.stash[SESSION]
+        receiver = session.config.pluginmanager.get_plugin(parallel.RECEIVER)
+        if receiver is not None:
+            receiver.on_count = self._count
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Start counting claims."""
-        self.session = session.config.stash[SESSION]
-        self._advance = self._stack.enter_context(self.progress.task("claims", len(session.items)))
+        self._count(len(session.items))
+
+    def _count(self, claims: int) -> None:
+        if not self._counting:
+            self._counting = True
+            self._advance = self._stack.enter_context(self.progress.task("claims", claims))
 
     def pytest_runtest_logfinish(self) -> None:
         """Count one more."""
@@ -91,6 +103,7 @@ def _arguments(options: CheckOptions) -> list[str]:
         *selected,
         "-p", "hostwalk.plugin", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={contract}",
         "-q", "-s", "--tb=short", "--no-header", "--import-mode=importlib",
+        *(["-p", "xdist.plugin", "-n", options.workers] if options.workers not in ("0", "1") else []),
         *options.pytest_arguments(),
     ]  # fmt: skip
 

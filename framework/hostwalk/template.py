@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hostwalk import entropy
-from hostwalk.cache import key_of
+from hostwalk.cache import Cache, key_of
 from hostwalk.cell import BOOT_SECONDS, Cell, Prepared, boot, find_linux
 from hostwalk.deadline import Deadline
 from hostwalk.errors import CacheError, HostwalkError, Phase
@@ -257,8 +257,24 @@ def _data_at(fd: int, place: int) -> int:
 
 def _intact(directory: Path) -> Facts | None:
     """Return the facts of a template that is what its maker left, else None."""
+    facts = _facts(directory)
     try:
-        facts = Facts.load(directory)
-        return facts if _digests(directory) == (facts.devices, facts.sample) else None
+        return facts if facts and _digests(directory) == (facts.devices, facts.sample) else None
+    except OSError:
+        return None
+
+
+def _facts(directory: Path) -> Facts | None:
+    try:
+        return Facts.load(directory)
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def measured_forks() -> tuple[int, ...]:
+    """Return the bytes that a fork of each template in the cache had for itself when it began."""
+    try:
+        facts = [_facts(entry.path) for entry in Cache.user().entries(KIND)]
+    except CacheError:
+        return ()
+    return tuple(each.fork_bytes for each in facts if each is not None)

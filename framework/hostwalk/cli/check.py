@@ -57,6 +57,14 @@ def _machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--memory", type=int, default=256, metavar="MIB", help="guest memory (default: %(default)s)"
     )
+    group.add_argument(
+        "--isolation", choices=("claim", "cell"), default="claim",
+        help="a fresh machine for each claim, or one for all of a target (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "-n", dest="workers", type=_workers, default="0", metavar="N",
+        help="check with N processes at once, or auto: as many as cores and memory allow",
+    )  # fmt: skip
     group.add_argument("--smp", type=int, default=1, metavar="N", help="virtual CPUs (default: %(default)s)")
 
 
@@ -83,6 +91,12 @@ def _selection(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _workers(text: str) -> str:
+    if text != "auto" and not text.isdigit():
+        raise argparse.ArgumentTypeError(f"neither a number nor auto: {text!r}")
+    return text
+
+
 def options_of(args: argparse.Namespace) -> CheckOptions:
     """Return the request that a command line makes."""
     return CheckOptions(
@@ -90,6 +104,7 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
         matrix=args.matrix, accel=args.accel, memory=args.memory, cpus=args.smp,
         keyword=args.keyword, sabotage=args.sabotage, audit=args.audit,
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
+        isolation=args.isolation, workers=args.workers,
     )  # fmt: skip
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from hostwalk import process
+from hostwalk.cache import Cache, key_of
 from hostwalk.deadline import Deadline
-from hostwalk.errors import LaunchError
+from hostwalk.errors import CacheError, LaunchError
 from hostwalk.target import Arch
 
 PACKAGES = {Arch.X86_64: "qemu-system-x86", Arch.ARM64: "qemu-system-arm"}
 BOARDS = {Arch.X86_64: ("pc-q35-7.2", "q35"), Arch.ARM64: ("virt-7.2", "virt")}
 OLDEST = (7, 2)
+ANSWER = "answer.json"
 ASK_SECONDS = 20
 
 
@@ -32,11 +35,25 @@ class Qemu:
         status = self.path.stat()
         return f"{self.path}:{status.st_size}:{status.st_mtime_ns}:{self.version}"
 
+    def save(self, directory: Path) -> None:
+        """Keep what QEMU itself had to be asked for, which takes two runs of it."""
+        (directory / ANSWER).write_text(json.dumps({"version": self.version, "machine": self.machine}))
+
 
 @functools.cache
 def find_qemu(arch: Arch) -> Qemu:
     """Return the host's QEMU for an architecture; raise MissingToolError, LaunchError if it is too old."""
     path = Path(process.find_tool(arch.qemu, PACKAGES[arch])).resolve()
+    status = path.stat()
+    key = key_of(str(path), str(status.st_size), str(status.st_mtime_ns), *BOARDS[arch])
+    try:
+        entry = Cache.user().entry("qemu", key, lambda directory: _examine(arch, path).save(directory))
+        return Qemu(path, **json.loads((entry / ANSWER).read_text()))
+    except CacheError:
+        return _examine(arch, path)
+
+
+def _examine(arch: Arch, path: Path) -> Qemu:
     version = parse_version(_ask(path, "--version"))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         raise LaunchError(f"{path} is version {version}", remedy="install QEMU 7.2 or newer")
