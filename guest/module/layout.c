@@ -229,13 +229,12 @@ HOSTWALK_MEMBER(struct rw_semaphore, owner);
  * plus what each task still holds back in task->rss_stat.count[i].
  */
 HOSTWALK_ENTRY("RSS_STAT_IS_PERCPU", HOSTWALK_RSS_PERCPU);
-#if HOSTWALK_RSS_PERCPU
 HOSTWALK_SIZEOF(struct percpu_counter);
 HOSTWALK_MEMBER(struct percpu_counter, count);
 #ifdef CONFIG_SMP
 HOSTWALK_MEMBER(struct percpu_counter, counters);
 #endif
-#else
+#if !HOSTWALK_RSS_PERCPU
 HOSTWALK_MEMBER(struct mm_rss_stat, count);
 #ifdef SPLIT_RSS_COUNTING
 HOSTWALK_MEMBER(struct task_struct, rss_stat);

@@ -40,7 +40,7 @@ def test_one_byte_is_one_page(subject: Subject, witness: Witness) -> None:
 def test_a_range_over_two_page_tables(subject: Subject, witness: Witness) -> None:
     area = subject.across_tables(pages=8).touch()
     before = witness.pages(area)
-    assert before.records[3].entry_phys + 8 != before.records[4].entry_phys
+    assert before.records[4].entry_phys % area.page_size == 0
     subject.mprotect(area[1:7], "r")
     after = witness.pages(area)
     assert after.writable == (1, 0, 0, 0, 0, 0, 0, 1)

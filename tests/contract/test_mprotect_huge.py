@@ -35,7 +35,9 @@ def test_a_whole_huge_page_changes_in_one_entry(subject: Subject, witness: Witne
     with subject.faults("SIGSEGV", "SEGV_ACCERR"):
         subject.store(area.address(-1))
     subject.mprotect(area, "rw")
-    assert witness.pages(area).entries == before.entries
+    area[:1].store()
+    again = witness.pages(area)
+    assert (again.pfns, again.huge, again.writable) == (before.pfns, 1, 1)
 
 
 @claim("mprotect.thp.2", PAGE, RANGE, sabotage=entry_bit("user", set=True, at=2))
@@ -48,7 +50,9 @@ def test_a_huge_page_out_of_reach(subject: Subject, witness: Witness) -> None:
     with subject.faults("SIGSEGV", "SEGV_ACCERR"):
         subject.load(area.address(1))
     subject.mprotect(area, "rw")
-    assert witness.pages(area).entries == before.entries
+    area[:1].store()
+    again = witness.pages(area)
+    assert (again.pfns, again.huge, again.writable) == (before.pfns, 1, 1)
 
 
 @claim("mprotect.thp.3", PAGE, RANGE, sabotage=entry_bit("writable", set=True, at=2, page=5))
@@ -58,7 +62,8 @@ def test_a_part_of_a_huge_page(subject: Subject, witness: Witness) -> None:
     subject.mprotect(area[5:9], "r")
     after = witness.pages(area)
     assert after.writable == [not 5 <= page < 9 for page in range(len(area))]
-    assert (after.huge, after.present, after.young, after.dirty) == (0, 1, 1, 1)
+    assert (after.huge, after.present, after.young) == (0, 1, 1)
+    assert all(map(max, after.dirty, after.flag("PG_dirty")))
     assert after.pfns == before.pfns
     assert after.mapcounts == 1
 

@@ -23,6 +23,10 @@ def _key(subject: Subject, rights: str = "") -> int:
         raise
 
 
+def _has_the_call(subject: Subject) -> bool:
+    return subject.syscall("pkey_mprotect", subject.scratch, 0, 0, -1).errno != "ENOSYS"
+
+
 def _keys_of(pages: Pages) -> list[int]:
     return [entry >> PKEY_SHIFT & PKEYS - 1 for entry in pages.entries]
 
@@ -33,9 +37,16 @@ def _keys_of(pages: Pages) -> list[int]:
     "On systems that do not support protection keys in hardware, pkey_mprotect() may still be used, but pkey "
     "must be set to -1. When called this way, the operation of pkey_mprotect() is equivalent to mprotect().",
     sabotage=entry_bit("writable", set=True),
+    departs=departure(
+        "ENOSYS where the architecture has no protection keys at all: arm64 before 6.12",
+        cites="mm/mprotect.c, pkey_mprotect() is within #ifdef CONFIG_ARCH_HAS_PKEYS",
+        shows="pkey_mprotect without a key is ENOSYS",
+        kernels="<6.12",
+    ),
 )
 def test_no_key_is_mprotect(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
+    assert _has_the_call(subject), "pkey_mprotect without a key is ENOSYS"
     subject.pkey_mprotect(area[:1], "r", -1)
     subject.mprotect(area[1:], "r")
     after = witness.pages(area)
@@ -52,6 +63,8 @@ def test_no_key_is_mprotect(subject: Subject, witness: Witness) -> None:
 def test_a_key_that_is_not_allocated_is_einval(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
+    if not _has_the_call(subject):
+        not_applicable("this kernel has no pkey_mprotect()")
     for key in (PKEYS - 1, PKEYS, 1000, -2):
         with subject.refuses("EINVAL"):
             subject.pkey_mprotect(area, "r", key)
