@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from hostwalk.audit import Audit, collect, judge
 from hostwalk.errors import GuestCrashError, HostwalkError
-from hostwalk.guest import Area
+from hostwalk.guest import Area, Probe, probing
 from hostwalk.linux import Mm, Node
 from hostwalk.linux.mm import percpu_sum
 from hostwalk.linux.node import NODE_STATS
@@ -150,6 +150,10 @@ class Witness:
         pids = frozenset(subject.pid for subject in subjects) or None
         first = self._audit_now(pids)
         return first or first.confirmed_by(self._audit_now(pids))
+
+    def probe(self, area: Area, access: str = "store") -> AbstractContextManager[Probe]:
+        """Access an area by two threads before and after the block: see :func:`hostwalk.guest.probing`."""
+        return probing(area.subject, area, access)
 
     def _audit_now(self, pids: frozenset[int] | None) -> Audit:
         self.cell.settle()

@@ -59,3 +59,11 @@ def _found(cell, busy, invariant, alter):
     with altered(moment, writes):
         audit = judge(collect(cell.moment()))
     return "found" if invariant in audit.broken else f"unnoticed; found instead: {sorted(audit.broken)}"
+
+
+@pytest.mark.parametrize("prot", ["r", "none"])
+def test_rights_that_are_gone_are_gone_for_every_processor(cell, subject, prot):
+    area = subject.mmap(pages=8)
+    with Witness(cell).probe(area) as probe:
+        subject.mprotect(area, prot)
+    assert probe.faulted, str(probe)

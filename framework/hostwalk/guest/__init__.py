@@ -7,10 +7,12 @@ from hostwalk.guest.gup import Pins
 from hostwalk.guest.insert import Inserted, Pages
 from hostwalk.guest.names import Fault
 from hostwalk.guest.operations import Rss
+from hostwalk.guest.probe import Access, Probe, probing
 from hostwalk.guest.process import Pending, Reply
 from hostwalk.guest.subject import Subject
 
 __all__ = [
+    "Access",
     "AccessFaulted",
     "Agent",
     "Area",
@@ -21,9 +23,11 @@ __all__ = [
     "Pages",
     "Pending",
     "Pins",
+    "Probe",
     "Reply",
     "Rss",
     "Subject",
     "SubjectDied",
     "SyscallFailed",
+    "probing",
 ]
