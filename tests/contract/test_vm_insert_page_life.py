@@ -318,6 +318,7 @@ def test_pin_user_pages_can_pin_an_inserted_page(subject: Subject, witness: Witn
         held = witness.pages(area)
         assert (held.pfns, before.pfns) == (pins.pfns, pins.pfns)
         assert held.pincounts == 1
+        assert held.refcounts == before.refcounts + subject.layout("GUP_PIN_COUNTING_BIAS")
     assert witness.pages(area).refcounts == before.refcounts
 
 
