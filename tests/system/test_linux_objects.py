@@ -79,12 +79,14 @@ def test_mappings_are_those_of_smaps(seen):
     vmas, here = evidence.vmas, mine(subject, evidence)
     rows = np.flatnonzero(vmas.space[:-1] == here)
     assert [int(vmas.start[row]) for row in rows] == [start for start, _ in said["smaps"]]
-    letters = {"rd": "VM_READ", "wr": "VM_WRITE", "ex": "VM_EXEC", "sh": "VM_SHARED", "lo": "VM_LOCKED", "ht": "VM_HUGETLB",
-               "pf": "VM_PFNMAP", "mm": "VM_MIXEDMAP", "io": "VM_IO", "gd": "VM_GROWSDOWN"}  # fmt: skip
+    told_by = {
+        "rd": "VM_READ", "wr": "VM_WRITE", "ex": "VM_EXEC", "sh": "VM_SHARED", "lo": "VM_LOCKED",
+        "ht": "VM_HUGETLB", "pf": "VM_PFNMAP", "mm": "VM_MIXEDMAP", "io": "VM_IO", "gd": "VM_GROWSDOWN",
+    }  # fmt: skip
     for row, (_, fields) in zip(rows, said["smaps"], strict=True):
         flags = int(vmas.flags[row])
-        told = {letter for letter, name in letters.items() if flags & evidence.layout[name]}
-        assert told == set(fields["VmFlags"].split()) & set(letters), hex(int(vmas.start[row]))
+        told = {letter for letter, name in told_by.items() if flags & evidence.layout[name]}
+        assert told == set(fields["VmFlags"].split()) & set(told_by), hex(int(vmas.start[row]))
 
 
 def test_resident_pages_are_those_of_smaps(seen):
