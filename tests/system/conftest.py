@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import proofs
 import pytest
 from failure_runs import ONE_CLAIM, Hostwalk
 
@@ -19,3 +20,11 @@ def warm_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = Hostwalk(tmp_path_factory.mktemp("warm"), root).run(*ONE_CLAIM, seconds=FIRST_SECONDS)
     assert done.status == 0, done.text
     return root
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was proven, format by format."""
+    table = list(proofs.lines())
+    if table:
+        terminalreporter.section("formats and proofs")
+        terminalreporter.write_line("\n".join(table))
