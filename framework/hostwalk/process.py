@@ -56,6 +56,15 @@ def find_tool(name: str, package: str) -> str:
     return path
 
 
+def _led(argv: Sequence[str | Path], parent: int) -> list[str] | None:
+    """Return the command led by programs that do what :func:`_die_with` does; None where they are missing."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return None
+    still_there = f'[ "$PPID" = {parent} ] || exit 127; exec "$@"'
+    return [setpriv, "--pdeathsig", "KILL", "/bin/sh", "-c", still_there, "sh", *map(str, argv)]
+
+
 def _die_with(parent: int) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -72,15 +81,23 @@ def spawn(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     session: bool = True,
+    led: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own that is killed when hostwalk dies; return at once.
 
-    Without ``session`` it stays in ours and can ask for a password on our terminal. Raises MissingToolError
-    when the program does not exist.
+    Without ``session`` it stays in ours and can ask for a password on our terminal. With ``led`` it is vfork(2)
+    that starts it, by way of a shell, in a fraction of the 9 ms in which Python forks itself. Raises
+    MissingToolError when the program does not exist (if led it then ends with status 127).
     """
     parent = os.getpid()
+    leader = _led(argv, parent) if led else None
 
     def start() -> subprocess.Popen[bytes]:
+        if leader is not None:
+            return subprocess.Popen(
+                leader, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, cwd=cwd,
+                env=dict(env) if env is not None else None, start_new_session=session,
+            )  # fmt: skip
         return subprocess.Popen(
             [str(word) for word in argv],
             stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, cwd=cwd,

@@ -12,9 +12,10 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 from hostwalk import entropy
 from hostwalk.cache import Cache, key_of
@@ -23,7 +24,7 @@ from hostwalk.deadline import Deadline
 from hostwalk.errors import CacheError, HostwalkError, Phase
 from hostwalk.guest import Agent, Subject
 from hostwalk.linux import Linux
-from hostwalk.machine import Accel, Frozen, Machine, Plan, choose, freeze, rewind, thaw
+from hostwalk.machine import Accel, Frozen, Machine, Plan, Rewinder, choose, freeze, thaw
 from hostwalk.machine.accel import host_processor
 from hostwalk.machine.command import Payload, Wiring, kernel_cmdline, qemu_args
 from hostwalk.machine.frozen import RAM_FILE, STATE_FILE, own_memory
@@ -31,7 +32,7 @@ from hostwalk.machine.qemu import find_qemu
 from hostwalk.memory import ProcessVm, Region, file_ranges
 
 KIND = "template"
-RECIPE = "template-1"
+RECIPE = "template-2"
 FACTS_FILE = "facts.json"
 FORK_SECONDS = 20.0
 SPARES = 2
@@ -79,6 +80,9 @@ class Template:
     accel: Accel
     frozen: Frozen
     facts: Facts
+    _rewinders: WeakKeyDictionary[Machine, Rewinder] = field(
+        default_factory=WeakKeyDictionary, repr=False, compare=False
+    )
     _kernels: list[Linux] = field(default_factory=list, repr=False, compare=False)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False, compare=False)
 
@@ -111,18 +115,26 @@ class Template:
         raise AssertionError("unreachable: fork either returns or raises")
 
     def reset(self, cell: Cell, seed: int | entropy.Fresh | None = None) -> Cell:
-        """Take a fork back to the template's state, in its own process; return it as a new cell.
+        """Return a cell in the template's state like a new fork's, in the same process where that can be.
 
-        The old cell is not to be used any more, nor its subjects. Raises QmpCommandError, AgentError and others.
+        The old cell and its subjects are not to be used any more. A fork that cannot be taken back is ended, and
+        a new one takes its place. Raises what :meth:`fork` raises.
         """
-        number = next(self._numbers)
-        rewind(cell.machine, self.frozen)
+        try:
+            return self._rewound(cell, seed)
+        except (HostwalkError, OSError):
+            cell.close()
+            return self.fork(seed)
+
+    def _rewound(self, cell: Cell, seed: int | entropy.Fresh | None) -> Cell:
+        """Take a fork back; raises OSError, QmpCommandError, MachineError and what an agent raises."""
+        cell.machine.check()
+        if cell.machine not in self._rewinders:
+            self._rewinders[cell.machine] = Rewinder(cell.machine, self.frozen)
+        self._rewinders[cell.machine].rewind()
         agent = self._agent(cell.machine)
-        agent.hello(Deadline.after(FORK_SECONDS), fork=number)
-        janitor = Subject(agent, *self.facts.janitor)
-        again = Cell(
-            cell.prepared, cell.machine, agent, janitor, cell.memory, cell.linux, cell.resources, cell.origin
-        )
+        agent.hello(Deadline.after(FORK_SECONDS), fork=next(self._numbers))
+        again = replace(cell, agent=agent, janitor=Subject(agent, *self.facts.janitor))
         if seed is not None:
             entropy.reseed(again, seed)
         return again
@@ -203,7 +215,7 @@ def _make(prepared: Prepared, accel: Accel, directory: Path) -> None:
     finally:
         cell.close()
     with proof(Template(prepared, accel, frozen, facts)) as fork_bytes:
-        facts.__class__(**{**vars(facts), "fork_bytes": fork_bytes}).save(directory)
+        replace(facts, fork_bytes=fork_bytes).save(directory)
 
 
 @contextmanager

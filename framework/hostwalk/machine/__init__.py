@@ -2,7 +2,7 @@
 
 from hostwalk.machine.accel import Accel, choose
 from hostwalk.machine.console import Console
-from hostwalk.machine.frozen import Frozen, freeze, rewind
+from hostwalk.machine.frozen import Frozen, Rewinder, freeze
 from hostwalk.machine.launch import launch, thaw
 from hostwalk.machine.machine import Machine, Plan
 from hostwalk.machine.qmp import Event, Qmp, QmpCommandError
@@ -20,10 +20,10 @@ __all__ = [
     "QmpCommandError",
     "Registers",
     "Report",
+    "Rewinder",
     "choose",
     "find_reports",
     "freeze",
     "launch",
-    "rewind",
     "thaw",
 ]

@@ -10,18 +10,25 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from hostwalk.deadline import Deadline
+from hostwalk.errors import GuestHungError, MachineError
 from hostwalk.machine.machine import Machine
+from hostwalk.machine.qmp import Qmp, QmpCommandError
 from hostwalk.memory import ProcessVm, Region, file_ranges
 
-RAM_FILE, STATE_FILE = "ram", "devices"
+RAM_FILE, STATE_FILE, RESET_FILE = "ram", "devices", "reset.qcow2"
+SNAPSHOT = "ready"
+JOB_SECONDS = 10.0
 BLOCK = mmap.PAGESIZE
 PAGEMAP_ENTRY = 8
+_WITHOUT_RAM = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 _PRESENT, _SWAPPED, _OF_FILE = 1 << 63, 1 << 62, 1 << 61
 
 
@@ -49,7 +56,36 @@ def freeze(machine: Machine, directory: Path) -> Frozen:
         state = {"filename": str(directory / STATE_FILE), "live": False}
         machine.qmp.execute("xen-save-devices-state", state)
         copy_sparsely(machine.ram_fd, machine.ram_size, directory / RAM_FILE)
+        with suppress(QmpCommandError):
+            _take_snapshot(machine.qmp, directory / RESET_FILE)
     return Frozen(directory)
+
+
+def _take_snapshot(qmp: Qmp, target: Path) -> None:
+    """Write a disk image that holds nothing but a snapshot of the devices; raises QmpCommandError."""
+    with os.fdopen(os.memfd_create("hostwalk-reset"), "rb", buffering=0) as image:
+        name = f"/proc/{os.getpid()}/fd/{image.fileno()}"
+        qmp.execute("migrate-set-capabilities", _WITHOUT_RAM)
+        qmp.execute("blockdev-add", {"driver": "file", "node-name": "reset-file", "filename": name})
+        disk = {"driver": "qcow2", "file": "reset-file", "size": 1 << 20}
+        qmp.execute("blockdev-create", {"job-id": "reset", "options": disk})
+        _conclude(qmp, "reset", Deadline.after(JOB_SECONDS))
+        qmp.execute("blockdev-add", {"driver": "qcow2", "node-name": "reset", "file": "reset-file"})
+        refusal = qmp.hmp(f"savevm {SNAPSHOT}").strip()
+        if not refusal:
+            target.write_bytes(Path(name).read_bytes())
+        qmp.execute("blockdev-del", {"node-name": "reset"})
+        qmp.execute("blockdev-del", {"node-name": "reset-file"})
+
+
+def _conclude(qmp: Qmp, job: str, deadline: Deadline) -> None:
+    """Wait for the end of a job, which takes QEMU a few milliseconds."""
+    while not deadline.expired:
+        states = {each["id"]: each for each in qmp.execute("query-jobs")}
+        if states[job]["status"] == "concluded":
+            qmp.execute("job-dismiss", {"id": job})
+            return
+    raise GuestHungError(f"QEMU did not end its job {job} within {deadline.seconds:.3g} s")
 
 
 def copy_sparsely(source: int, size: int, target: Path) -> None:
@@ -83,32 +119,52 @@ def _filled(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield start + int(first) * BLOCK, start + int(last) * BLOCK
 
 
-def rewind(machine: Machine, frozen: Frozen) -> int:
-    """Take a fork back to where it began, in the same process; return how many blocks it had dirtied.
+class Rewinder:
+    """Takes one fork back to where it began, in the same process, as often as wanted; a context manager.
 
-    Raises QmpCommandError, MemoryReadError.
+    The pages that are its own get the template's bytes back, and the devices the state in an internal snapshot,
+    which QEMU loads after a reset of the board. That reset writes firmware tables into the RAM, hence the pages
+    are restored once more.
     """
-    ram, state = frozen.open_ram(), frozen.open_state()
-    try:
-        machine.qmp.execute("stop")
-        dirty = _restore(machine, ram)
-        machine.qmp.execute("xen-load-devices-state", {"filename": f"/proc/{os.getpid()}/fd/{state}"})
-        machine.qmp.execute("cont")
-    finally:
-        os.close(ram)
-        os.close(state)
-    return dirty
 
+    def __init__(self, machine: Machine, frozen: Frozen) -> None:
+        """Make a fork ready; raises OSError, QmpCommandError, MemoryReadError where it cannot be taken back."""
+        self._machine = machine
+        ram = frozen.open_ram()
+        try:
+            self._size = machine.ram_size
+            self._bytes = mmap.mmap(ram, self._size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+            whole = file_ranges(machine.pid, ram, (Region(0, self._size),))
+        finally:
+            os.close(ram)
+        self._host = whole[0].host
+        self._memory = ProcessVm(machine.pid, whole)
+        machine.qmp.execute("migrate-set-capabilities", _WITHOUT_RAM)
+        with os.fdopen(os.memfd_create("hostwalk-reset"), "wb", buffering=0) as snapshot:
+            snapshot.write((frozen.directory / RESET_FILE).read_bytes())
+            file = {"driver": "file", "filename": f"/proc/{os.getpid()}/fd/{snapshot.fileno()}"}
+            machine.qmp.execute("blockdev-add", {"driver": "qcow2", "node-name": "reset", "file": file})
 
-def _restore(machine: Machine, ram: int) -> int:
-    """Put the RAM file's bytes back into every page that QEMU has a copy of its own of."""
-    size = machine.ram_size
-    whole = file_ranges(machine.pid, ram, (Region(0, size),))
-    pages = own_pages(machine.pid, whole[0].host, size)
-    memory = ProcessVm(machine.pid, whole)
-    for first, last in _runs(pages):
-        memory.write(first * BLOCK, os.pread(ram, (last - first) * BLOCK, first * BLOCK))
-    return len(pages)
+    def rewind(self) -> int:
+        """Take the fork back and let it run; return how many pages were its own.
+
+        Raises MachineError when QEMU does not load the state, and what QMP raises.
+        """
+        with self._machine.stopped():
+            self._restore()
+            refusal = self._machine.qmp.hmp(f"loadvm {SNAPSHOT}").strip()
+            if refusal:
+                raise MachineError(f"QEMU did not go back to the snapshot: {refusal}")
+            return self._restore()
+
+    def _restore(self) -> int:
+        pages = own_pages(self._machine.pid, self._host, self._size)
+        self._memory.write_from(self._bytes, [(first * BLOCK, last * BLOCK) for first, last in _runs(pages)])
+        return len(pages)
+
+    def close(self) -> None:
+        """Let go of the template's RAM."""
+        self._bytes.close()
 
 
 def own_pages(pid: int, host: int, size: int) -> np.typing.NDArray[np.intp]:

@@ -119,7 +119,7 @@ def _spawn(
     stack: ExitStack, words: Sequence[str], wiring: command.Wiring, stderr: int
 ) -> subprocess.Popen[bytes]:
     try:
-        qemu = process.spawn(words, pass_fds=wiring.descriptors, stdout=stderr, stderr=stderr)
+        qemu = process.spawn(words, pass_fds=wiring.descriptors, stdout=stderr, stderr=stderr, led=True)
     finally:
         for theirs in (wiring.qmp, wiring.console, wiring.agent, wiring.gdb):
             os.close(theirs)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,20 @@ class ProcessVm(Reader):
     def write(self, address: int, data: bytes) -> None:
         """Put ``data`` at guest physical ``address``."""
         self._transfer(_libc.process_vm_writev, address, bytearray(data))
+
+    def write_from(self, source: mmap.mmap, spans: Sequence[tuple[int, int]]) -> None:
+        """Copy [first, last) of a mapping to the same places of the one region that there is, many at a call."""
+        ((_, host),) = self._host.items()
+        view = np.frombuffer(source, dtype=np.uint8)
+        base = view.ctypes.data
+        for at in range(0, len(spans), IOV_MAX):
+            part = np.array(spans[at : at + IOV_MAX], dtype=np.uint64)
+            sizes = part[:, 1] - part[:, 0]
+            local = np.column_stack((part[:, 0] + np.uint64(base), sizes))
+            remote = np.column_stack((part[:, 0] + np.uint64(host), sizes))
+            vectors = [each.ctypes.data_as(ctypes.POINTER(_Iovec)) for each in (local, remote)]
+            got = _libc.process_vm_writev(self._pid, vectors[0], len(part), vectors[1], len(part), 0)
+            self._check("process_vm_writev", got, int(sizes.sum()), host)
 
     def gather(self, addresses: Words, size: int) -> Words:
         """Return blocks of ``size`` bytes (a multiple of 8), one row of 64-bit words per address."""
