@@ -15,8 +15,8 @@ from failure_runs import KINDS, ONE_CLAIM, SEEDS, Hostwalk, assert_sound, copy_c
 
 from hostwalk.kernels import index
 
-WARM_SECONDS = 60
-COLD_SECONDS = 150
+WARM_SECONDS = 120
+COLD_SECONDS = 300
 NOWHERE = "http://192.0.2.1/debian"
 DISK = 'mount -t tmpfs -o size={mib}m none {cache} && cp -a {seeds}/. {cache} && exec "$@"'
 LOOK = '"$@"; status=$?; ls -A {cache} {cache}/.tmp >{listing}; exit $status'

@@ -13,7 +13,7 @@ import pytest
 from failure_runs import Ended, Hostwalk, program_with
 
 X86_64 = ("check", "--arch", "x86_64")
-SECONDS = 90
+SECONDS = 180
 CLAIMS = """
 import os, signal
 from hostwalk.claim import claim

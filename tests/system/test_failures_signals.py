@@ -13,8 +13,8 @@ import pytest
 from failure_runs import ONE_CLAIM, Ended, Hostwalk, assert_sound, has_ended, program_with
 
 CHECK = ("check", "--arch", "x86_64")
-START_SECONDS = 60
-END_SECONDS = 8
+START_SECONDS = 120
+END_SECONDS = 20
 CLAIMS = """
 import os
 from hostwalk.claim import claim
