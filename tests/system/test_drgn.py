@@ -16,7 +16,9 @@ ADDRESSES = 4000
 def drgn(cell):
     found = Drgn.find()
     if found is None:
-        pytest.skip("HOSTWALK_DRGN (a Python that has drgn) and HOSTWALK_VMLINUX (debug information) name none")
+        pytest.skip(
+            "HOSTWALK_DRGN (a Python that has drgn) and HOSTWALK_VMLINUX (debug information) name none"
+        )
     if not found.fits(cell.prepared.kernel.release):
         pytest.skip(f"{found.vmlinux} is not of Linux {cell.prepared.kernel.release}")
     return found

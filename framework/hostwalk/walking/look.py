@@ -177,24 +177,28 @@ class _Moment:
     # What of them.
 
     def walk(self, text: str) -> Named:
-        """Walk one address, in the first of the spaces that translates it."""
-        address = self._address(text)
-        spaces = [space for _, space in self.spaces()]
-        if self.wanted.tasks and self.halves.kernel is not None:
+        """Walk one address, in the first of the spaces that translates it; a symbol in the kernel's own.
+
+        The processor's may not have it: with page-table isolation it leads to the entry code only.
+        """
+        address, named = self._address(text)
+        spaces = [] if named else [space for _, space in self.spaces()]
+        if named or (self.wanted.tasks and self.halves.kernel is not None):
             spaces.append(self.linux.kernel_space)
         if not spaces:
             raise WalkError("the processor translates no addresses now")
         space = next((each for each in spaces if address in each), spaces[0])
         return Named(walk(self.guest.memory, space, address), self._symbol(address))
 
-    def _address(self, text: str) -> int:
+    def _address(self, text: str) -> tuple[int, bool]:
+        """Return the address, and whether a symbol named it."""
         try:
-            return int(text, 16)
+            return int(text, 16), False
         except ValueError:
             pass
         name, _, offset = text.partition("+")
         try:
-            return self.linux.symbols[name] + (int(offset, 16) if offset else 0)
+            return self.linux.symbols[name] + (int(offset, 16) if offset else 0), True
         except ValueError:
             raise UsageError(f"{text!r} is no address", remedy="give hexadecimal, or SYMBOL+OFFSET") from None
         except HostwalkError as error:
