@@ -19,8 +19,18 @@ _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 
 def wanted() -> tuple[str, ...]:
     """Return the names of the modules that a guest needs; a kernel may have some of them built in."""
-    manifest = tomllib.loads((resources.images() / "guest.toml").read_text(encoding="utf-8"))
-    return tuple(manifest["modules"]["load"])
+    return tuple(_manifest()["load"])
+
+
+def kept() -> tuple[str, ...]:
+    """Return the names of the modules that may be loaded into a running guest, where the kernel has them."""
+    return tuple(_manifest()["keep"])
+
+
+def _manifest() -> dict[str, list[str]]:
+    text = (resources.images() / "guest.toml").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = tomllib.loads(text)["modules"]
+    return found
 
 
 def name_of(path: str) -> str:

@@ -74,7 +74,7 @@ class Packages:
 
     def _unpacked(self, digest: str, package: Callable[[], Path]) -> Path:
         """Return the directory of an unpacked kernel package, every file of it checked."""
-        key = key_of(unpack.KERNEL_RECIPE, digest, *modules.wanted())
+        key = key_of(unpack.KERNEL_RECIPE, digest, *modules.wanted(), *modules.kept())
         found = self.cache.lookup("kernel", key, Check.HASH)
         if found:
             return found

@@ -28,7 +28,7 @@ def kernel(package: Path, directory: Path) -> None:
 
     Raises ResolveError when the package holds no kernel or is damaged.
     """
-    names = set(modules.wanted())
+    names = {*modules.wanted(), *modules.kept()}
     done = deb.extract(package, lambda path: _is_kernel_part(path, names), directory)
     if not any(path.startswith("boot/vmlinu") for path in done):
         raise ResolveError(
