@@ -1,20 +1,25 @@
 """How fast a whole address space is read, side by side on one stopped machine.
 
-    python benchmarks/scan.py [--arch x86_64] [--kernel debian:6.12] [--megabytes 1 64 1024 4096]
+    python benchmarks/scan.py [--arch x86_64] [--kernel debian:6.12] [--megabytes 1 64 1024 4096] [--quick]
 
 For each size a subject maps that much of the zero page by base pages. Compared are a plain copy of the same tables, our
-scan (entries and addresses; then also physical addresses and effective rights), QEMU's own ``info tlb`` (x86-64), and
-one walk per address. Each is the best of several runs.
+scan (entries and addresses; then also physical addresses and effective rights), QEMU's own ``info tlb`` (x86-64), one
+walk per address, and drgn's walk of each address in a dump of the same machine, where HOSTWALK_DRGN names a Python that
+has drgn and HOSTWALK_VMLINUX the kernel's debug information. Each is the best of several runs; the last column is how
+many times as fast as each the full scan is, by leaves a second.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+from drgn_side import Drgn
 
 from hostwalk.cache import Cache
 from hostwalk.cells import Cell, boot, prepare
@@ -27,7 +32,8 @@ from hostwalk.target import Arch, Target
 
 # The monitor's answer is one line of JSON, and the client takes lines of a few megabytes at most.
 TLB_LEAVES = 1 << 15
-RUNS, SPIN_MS, TRIES, WALKS = 20, 5_000, 200, 2000
+RUNS, SPIN_MS, TRIES, WALKS, DRGN_WALKS = 20, 5_000, 200, 2000, 20_000
+FULL_SCAN = "scan, with phys and rights"
 
 
 def best(work: Callable[[], object], runs: int = RUNS) -> float:
@@ -78,7 +84,7 @@ def measure(cell: Cell, space: AddressSpace) -> dict[str, tuple[float, int]]:
             len(leaves),
         ),
         "scan": (best(lambda: scan(cell.memory, space)), len(leaves)),
-        "scan, with phys and rights": (best(lambda: everything(cell, space)), len(leaves)),
+        FULL_SCAN: (best(lambda: everything(cell, space)), len(leaves)),
         "walk of each address": (best(lambda: [walk(cell.memory, space, at) for at in some], 1), len(some)),
     }
     if cell.target.arch is Arch.X86_64 and len(leaves) <= TLB_LEAVES:
@@ -88,15 +94,34 @@ def measure(cell: Cell, space: AddressSpace) -> dict[str, tuple[float, int]]:
     return found
 
 
+def with_drgn(cell: Cell, pid: int, leaves: Leaves) -> dict[str, tuple[float, int]]:
+    """Return drgn's (seconds, leaves), where it is at hand and knows the kernel; its own clock counts."""
+    drgn = Drgn.find()
+    if drgn is None or not drgn.fits(cell.prepared.kernel.release):
+        return {}
+    addresses = leaves.virt_addr[:: max(1, len(leaves) // DRGN_WALKS)].tolist()
+    with tempfile.TemporaryDirectory(prefix="hostwalk-") as directory:
+        said = drgn.walk(cell, pid, addresses, Path(directory))
+    phys = leaves.phys_addr[:: max(1, len(leaves) // DRGN_WALKS)].tolist()
+    if said["phys"] != phys:
+        raise SystemExit("drgn finds other pages")
+    return {f"drgn {said['version']} follow_phys": (said["seconds"], len(addresses))}
+
+
 def report(megabytes: int, leaves: Leaves, found: dict[str, tuple[float, int]]) -> None:
     """Print one size's lines."""
     print(f"\n{megabytes} MiB mapped: {len(leaves)} leaves in {leaves.tables} tables")
+    seconds, count = found[FULL_SCAN]
+    ours = count / seconds
     for name, (seconds, count) in found.items():
-        print(f"  {name:<32} {seconds * 1e3:10.3f} ms {count:>9} {count / seconds / 1e6:10.3f} M/s")
+        rate = count / seconds
+        print(
+            f"  {name:<32} {seconds * 1e3:10.3f} ms {count:>9} {rate / 1e6:10.3f} M/s {ours / rate:10.2f} x"
+        )
 
 
-def run(arch: Arch, kernel: str, sizes: list[int]) -> None:
-    """Boot a machine and measure each size."""
+def run(arch: Arch, kernel: str, sizes: list[int], *, quick: bool) -> None:
+    """Boot a machine and measure each size; drgn, which takes seconds to start, where quick only once."""
     prepared = prepare(Target(arch, kernel), CheckOptions(), SILENT, Cache.user())
     cell = boot(prepared)
     try:
@@ -105,7 +130,10 @@ def run(arch: Arch, kernel: str, sizes: list[int]) -> None:
             with cell.agent.spawn() as subject:
                 subject.mmap(pages=(megabytes << 20) // subject.page_size, prot="r", populate=True)
                 with held_on_cpu(cell, subject) as space:
-                    report(megabytes, scan(cell.memory, space), measure(cell, space))
+                    leaves, found = scan(cell.memory, space), measure(cell, space)
+                    if not quick or megabytes == sizes[-1]:
+                        found |= with_drgn(cell, subject.pid, leaves)
+                    report(megabytes, leaves, found)
     finally:
         cell.close()
 
@@ -116,8 +144,12 @@ def main() -> None:
     parser.add_argument("--arch", type=Arch.parse, default=Arch.X86_64)
     parser.add_argument("--kernel", default="debian:6.12")
     parser.add_argument("--megabytes", type=int, nargs="+", default=[1, 64, 1024, 4096])
+    parser.add_argument(
+        "--quick", action="store_true", help="under 50 seconds: 1, 64 and 1024 MiB, drgn once"
+    )
     options = parser.parse_args()
-    run(options.arch, options.kernel, options.megabytes)
+    sizes = options.megabytes[:3] if options.quick else options.megabytes
+    run(options.arch, options.kernel, sizes, quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from hostwalk import process
 from hostwalk.deadline import Deadline
 from hostwalk.errors import HostwalkError
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "drgn_walk.py"
+SCRIPT = Path(__file__).with_name("drgn_walk.py")
 SECONDS = 300
 
 
