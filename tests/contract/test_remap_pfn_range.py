@@ -126,7 +126,7 @@ def test_the_vma_is_marked(subject: Subject, witness: Witness) -> None:
     "arch/x86/mm/pat/memtype.c",
     "track_pfn_remap(): a vma that is remapped as a whole gets VM_PAT, a part of one does not.",
     sabotage=vm_flag("VM_PAT"),
-    kernels="<6.16",
+    kernels="<7.0",
 )
 def test_x86_reserves_the_type_of_a_whole_vma(subject: Subject, witness: Witness) -> None:
     if subject.arch is not Arch.X86_64:

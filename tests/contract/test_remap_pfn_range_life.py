@@ -132,10 +132,10 @@ def test_fork_of_a_private_mapping(subject: Subject, witness: Witness) -> None:
     sabotage=entry_pfn(+1, at=1, page=1),
     departs=departure(
         "fails on x86-64 with ENOMEM: the memory type of the mapping is looked up at its first page, a copy by now",
-        cites='get_pat_info() in arch/x86/mm/pat/memtype.c, 04c35ab3bdae ("x86/mm/pat: fix VM_PAT handling in COW '
-        'mappings"); gone in 6.16',
+        cites="get_pat_info() in arch/x86/mm/pat/memtype.c of 6.1 and 6.12: we're out of luck for now and have to fail "
+        "fork(); not in 7.3",
         shows="fork failed with ENOMEM",
-        kernels="<6.16",
+        kernels="<7.0",
     ),
 )
 def test_fork_of_a_private_mapping_with_a_written_first_page(subject: Subject, witness: Witness) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable
+from hostwalk.claim import claim, departure, not_applicable
 from hostwalk.guest import Area, Subject
 from hostwalk.sabotage import entry_bit, entry_pfn, refcount
 from hostwalk.target import Arch
@@ -127,10 +127,53 @@ def test_the_memory_type_may_be_another(subject: Subject, witness: Witness) -> N
     pages = subject.alloc_pages("order0", nr=1)
     area = subject.insert("vmf_insert_pfn_prot", pages, when="fault", pfnmap=True, pgprot="noncached").area
     area.load()
-    uncached = witness.pages(area)
-    assert uncached.memory_types == ("Device-nGnRnE",)
+    mapped = witness.pages(area)
+    assert (mapped.pfns, mapped.memory_types) == (pages.pfns, ("Device-nGnRnE",))
+
+
+@claim(
+    "insert_pfn.prot.4",
+    PROT,
+    "This is ensured by core vm only modifying these page table entries using functions that don't touch caching- or "
+    "encryption bits, using pte_modify() if needed. (See for example mprotect()).",
+    sabotage=entry_bit("uncached", set=False),
+    departs=departure(
+        "loses the memory type in mprotect() on arm64: pte_modify() takes it from vma->vm_page_prot",
+        cites="PTE_ATTRINDX_MASK in pte_modify(), arch/arm64/include/asm/pgtable.h of 6.1, 6.12 and 7.3",
+        shows="Normal.*Device-nGnRnE",
+        kernels=">=6.1",
+    ),
+)
+def test_mprotect_keeps_the_memory_type(subject: Subject, witness: Witness) -> None:
+    if subject.arch is Arch.X86_64:
+        not_applicable(
+            "on x86-64 memory of the kernel's keeps the memory type that it is mapped with elsewhere"
+        )
+    pages = subject.alloc_pages("order0", nr=1)
+    area = subject.insert("vmf_insert_pfn_prot", pages, when="fault", pfnmap=True, pgprot="noncached").area
+    area.load()
     subject.mprotect(area, "r")
     assert witness.pages(area).memory_types == ("Device-nGnRnE",)
+
+
+@claim(
+    "insert_pfn.prot.5",
+    "arch/arm64/include/asm/pgtable.h",
+    "What arm64 does: pte_modify() takes the memory type from the new protection: a tagged one is a type too.",
+    sabotage=entry_bit("uncached", set=True, at=2),
+)
+def test_mprotect_sets_the_memory_type_of_the_vma(subject: Subject, witness: Witness) -> None:
+    if subject.arch is Arch.X86_64:
+        not_applicable(
+            "on x86-64 memory of the kernel's keeps the memory type that it is mapped with elsewhere"
+        )
+    pages = subject.alloc_pages("order0", nr=1)
+    area = subject.insert("vmf_insert_pfn_prot", pages, when="fault", pfnmap=True, pgprot="noncached").area
+    area.load()
+    assert witness.pages(area).memory_types == ("Device-nGnRnE",)
+    subject.mprotect(area, "r")
+    mapped = witness.pages(area)
+    assert (mapped.pfns, mapped.special, mapped.memory_types) == (pages.pfns, 1, ("Normal",))
 
 
 @claim(
@@ -238,7 +281,7 @@ def test_the_zero_page_is_refused_where_it_could_be_written(subject: Subject, wi
     "insert_mixed.zero.2",
     MIXED,
     "vm_mixed_zeropage_allowed(): zeropages in COW mappings are common and unproblematic.",
-    sabotage=entry_bit("writable", set=True, at=2),
+    sabotage=entry_bit("writable", set=True),
 )
 def test_the_zero_page_may_be_in_a_private_mapping(subject: Subject, witness: Witness) -> None:
     pfns, area = mixed(subject, "zero", mixedmap=True, shared=False)
