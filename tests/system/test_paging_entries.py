@@ -17,7 +17,8 @@ PRESENT, SWAPPED, UFFD_WP = 1 << 63, 1 << 62, 1 << 57
 TYPE_BITS, PFN = 5, (1 << 55) - 1
 DISK, DISK_KB = "/dev/ram0", 16 << 10
 PAGES = 256
-PL011, IOAPIC = 0x0900_0000, 0xFEC0_0000
+# No RAM, and no driver's: /dev/mem refuses both. Nothing answers there, so it is mapped and not touched.
+NOWHERE = {Arch.X86_64: 0xFED2_0000, Arch.ARM64: 0x0C00_0000}
 PG_LOCKED = "PG_locked"
 
 
@@ -152,15 +153,12 @@ def test_markers_of_write_protected_pages_that_are_not_there(cell, subject):
 
 
 def test_a_device_is_mapped_as_a_device(cell, subject):
-    place = IOAPIC if cell.target.arch is Arch.X86_64 else PL011
+    place = NOWHERE[cell.target.arch]
     file = subject.open("/dev/mem", "O_RDWR|O_SYNC")
     try:
         area = subject.mmap(pages=1, fd=file, offset=place, shared=True)
     except SyscallFailed as failed:
         pytest.skip(f"/dev/mem refuses: {failed.errno}")
-    if subject.mincore(area) is None:
-        pytest.skip("no page came of it")
-    area.load()
     (found,) = walks(cell, subject, area)
     proven(cell, "device mappings, address and type", 1, int(found.phys_addr != place))
     assert found.phys_addr == place
