@@ -112,6 +112,7 @@ def test_page_frames_are_those_of_kpagecount_and_kpageflags(cell, seen):
         page = pages[pfn]
         assert page.mapcount == count, page
         told = {name: bool(bits >> bit & 1) for name, bit in known.items() if name not in MOVING}
-        assert told == {name: page.has(name) for name in told}, page
+        # Of a tail 6.1 prints the flags of its own, which are not in use (fs/proc/page.c, stable_page_flags).
+        assert page.tail or told == {name: page.has(name) for name in told}, page
         shape = (bool(bits >> ANON & 1), bool(bits >> HEAD & 1), bool(bits >> TAIL & 1))
         assert shape == (page.anon, page.compound and not page.tail, page.tail), page
