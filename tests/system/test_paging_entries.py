@@ -17,6 +17,7 @@ PRESENT, SWAPPED, UFFD_WP = 1 << 63, 1 << 62, 1 << 57
 TYPE_BITS, PFN = 5, (1 << 55) - 1
 DISK, DISK_KB = "/dev/ram0", 16 << 10
 PAGES = 256
+HOLES, HOLE, COMPACTIONS, STOPS, ENOUGH = 1024, 8, 8, 25, 8
 # No RAM, and no driver's: /dev/mem refuses both. Nothing answers there, so it is mapped and not touched.
 NOWHERE = {Arch.X86_64: 0xFED2_0000, Arch.ARM64: 0x0C00_0000}
 PG_LOCKED = "PG_locked"
@@ -105,6 +106,41 @@ def test_special_entries_are_what_the_kernel_takes_them_for(cell, subject):
         proven(cell, "special entries, pagemap", 1, int(differs))
         assert not differs, f"{name}: {said:#x}\n{found}"
         assert found.leaf.swap.pfn == (pfn or None)
+
+
+def test_a_migration_is_caught_in_the_act(cell, subject):
+    """Memory full of holes is compacted, and the machine stopped again and again meanwhile."""
+    area = subject.mmap(pages=HOLES * HOLE).touch()
+    caught = set()
+    with cell.agent.spawn() as root:
+        file = root.open("/proc/sys/vm/compact_memory", "O_WRONLY")
+        for _ in range(COMPACTIONS):
+            for hole in range(0, area.pages, 2 * HOLE):
+                subject.madvise(area[hole : hole + HOLE], "DONTNEED")
+            with root.start_syscall("write", file, root.scratch, 1, payload=b"1"):
+                for _ in range(STOPS):
+                    caught |= migrating(cell, subject, area)
+            if len(caught) >= ENOUGH:
+                break
+            area.touch()
+    for address, name, pfn in caught:
+        (now,) = walks(cell, subject, [address])
+        ended = now.end in (End.MAPPED, End.EMPTY)
+        proven(cell, f"caught in the act: {name}, PG_locked", 1, int(not ended))
+        assert ended, f"{address:#x} {pfn:#x}: {now}"
+    if not caught:
+        pytest.skip("no migration was caught in the act")
+
+
+def migrating(cell, subject, area):
+    """Return (address, kind, frame) of the pages under migration at this moment."""
+    with cell.machine.stopped():
+        linux = cell.linux.anew()
+        leaves = scan(cell.memory, linux.task(subject.pid).mm.space, area.start, area.end, non_present=True)
+        found = [leaf for leaf in leaves[~leaves.present] if leaf.swap and leaf.swap.migration]
+        locked = linux.pages([leaf.swap.pfn for leaf in found]).has(PG_LOCKED) if found else []
+    assert all(locked), "a page under migration is locked"
+    return {(leaf.virt_addr, leaf.swap.name, leaf.swap.pfn) for leaf in found}
 
 
 @contextmanager
