@@ -47,6 +47,7 @@ C(__NR_rt_sigprocmask); C(__NR_sched_setaffinity); C(__NR_sched_getaffinity);
 C(__NR_sched_yield); C(__NR_setuid); C(__NR_setresuid); C(__NR_setresgid);
 C(__NR_setgroups); C(__NR_capset); C(__NR_capget); C(__NR_getuid); C(__NR_unshare);
 C(__NR_setns); C(__NR_pidfd_open); C(__NR_pidfd_getfd); C(__NR_ptrace); C(__NR_futex);
+C(__NR_getrandom); C(__NR_clock_gettime);
 C(__NR_nanosleep); C(__NR_clock_nanosleep); C(__NR_ppoll); C(__NR_sync); C(__NR_fsync);
 C(__NR_io_uring_setup); C(__NR_io_uring_enter); C(__NR_io_uring_register);
 C(__NR_membarrier); C(__NR_seccomp); C(__NR_get_mempolicy); C(__NR_set_mempolicy);

@@ -215,6 +215,8 @@ class Machine:
             )
         if first and isinstance(error, GuestHungError | BootError | MachineDiedError):
             error.message += f"; {self._look()}"
+        if first and self.name != str(self.target):
+            error.message += f" ({self.name})"
         known = self.evidence
         error.evidence = replace(
             error.evidence,
