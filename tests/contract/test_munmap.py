@@ -242,7 +242,7 @@ def test_the_end_of_a_process_unmaps(subject: Subject, witness: Witness) -> None
     assert (after.mapcounts, after.refcounts) == (before.mapcounts, before.refcounts)
 
 
-@claim("munmap.thp.1", PAGE, ALL_PAGES, sabotage=entry_bit("present", set=True, at=2, page=3))
+@claim("munmap.thp.1", PAGE, ALL_PAGES, sabotage=entry_bit("present", set=True, at=3, page=3))
 def test_a_part_of_a_huge_page_is_unmapped(subject: Subject, witness: Witness) -> None:
     area = subject.huge_page()
     if area is None or witness.pages(area).huge != 1:
