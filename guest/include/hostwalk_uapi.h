@@ -179,10 +179,13 @@ struct hostwalk_alloc {
 	__u64 pfns;		/* user address of nr (or 2^order) __u64 */
 };
 
-/* Gives back the exerciser's own references; EBUSY where a fault handler may need them. */
+/*
+ * Gives back the exerciser's own references. EBUSY where a fault handler may need
+ * them, EPERM after a call that maps pages without references.
+ */
 struct hostwalk_free {
 	__u32 handle;
-	__u32 reserved;
+	__u32 reserved;		/* 0 */
 };
 
 enum hostwalk_insert_call {

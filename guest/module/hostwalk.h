@@ -21,11 +21,13 @@ struct hostwalk_pins {
 	struct page **pages;		/* NULL where given back */
 };
 
-/* Pages of one HOSTWALK_IOC_ALLOC; lives until the file is released. */
+/* Pages of one HOSTWALK_IOC_ALLOC; lives until HOSTWALK_IOC_FREE or the file's release. */
 struct hostwalk_block {
 	u32 kind;
 	u32 order;
 	u32 nr;				/* entries of pages[] */
+	u32 users;			/* requests that work with it; plan_lock */
+	bool uncounted;			/* has been mapped without references */
 	void *object;			/* HOSTWALK_PAGE_SLAB */
 	struct page **pages;
 };

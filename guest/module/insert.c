@@ -108,6 +108,7 @@ static long hostwalk_run(struct hostwalk_run *run)
 	case HOSTWALK_VMF_INSERT_PFN_PROT:
 		return hostwalk_vmf_one_by_one(run);
 	default:
+		run->plan->block->uncounted |= hostwalk_is_remap(run->plan->in.call);
 		ret = hostwalk_insert_whole(run);
 		run->num = ret ? run->plan->in.nr : 0;
 		return ret;
@@ -196,16 +197,45 @@ static long hostwalk_run_in(struct hostwalk_plan *plan, struct vm_area_struct *v
 	return ret;
 }
 
-int hostwalk_mmap(struct hostwalk_file *file, struct vm_area_struct *vma)
+/* HOSTWALK_IOC_FREE leaves a block alone until it is dropped. */
+static struct hostwalk_block *hostwalk_block_hold(struct hostwalk_file *file, u32 handle)
+{
+	struct hostwalk_block *block;
+
+	spin_lock(&file->plan_lock);
+	block = xa_load(&file->blocks, handle);
+	if (block)
+		block->users++;
+	spin_unlock(&file->plan_lock);
+	return block;
+}
+
+static void hostwalk_block_drop(struct hostwalk_file *file, struct hostwalk_block *block)
+{
+	spin_lock(&file->plan_lock);
+	block->users--;
+	spin_unlock(&file->plan_lock);
+}
+
+/* The armed plan, its block held; NULL if there is none. */
+static struct hostwalk_plan *hostwalk_disarm(struct hostwalk_file *file)
 {
 	struct hostwalk_plan *plan;
-	long ret;
-	u64 num;
 
 	spin_lock(&file->plan_lock);
 	plan = file->armed;
 	file->armed = NULL;
+	if (plan)
+		plan->block->users++;
 	spin_unlock(&file->plan_lock);
+	return plan;
+}
+
+int hostwalk_mmap(struct hostwalk_file *file, struct vm_area_struct *vma)
+{
+	struct hostwalk_plan *plan = hostwalk_disarm(file);
+	long ret = 0;
+	u64 num;
 
 	/* Never without: a mapping that has no vm_ops is an anonymous one. */
 	vma->vm_ops = &hostwalk_vm_ops;
@@ -215,10 +245,11 @@ int hostwalk_mmap(struct hostwalk_file *file, struct vm_area_struct *vma)
 	if (plan->in.when == HOSTWALK_WHEN_FAULT) {
 		hostwalk_prepare(plan, vma);
 		vma->vm_private_data = plan;
-		return 0;
+	} else {
+		ret = hostwalk_run_in(plan, vma, &num);
+		hostwalk_report(file, ret, num);
 	}
-	ret = hostwalk_run_in(plan, vma, &num);
-	hostwalk_report(file, ret, num);
+	hostwalk_block_drop(file, plan->block);
 	return plan->in.options & HOSTWALK_INSERT_KEEP ? 0 : ret;
 }
 
@@ -286,14 +317,12 @@ static bool hostwalk_insert_valid(const struct hostwalk_insert *in,
 	       hostwalk_is_contiguous(block->pages + in->first, in->nr);
 }
 
-long hostwalk_insert(struct hostwalk_file *file, struct hostwalk_insert *in)
+static long hostwalk_insert_block(struct hostwalk_file *file, struct hostwalk_block *block,
+				  struct hostwalk_insert *in)
 {
-	struct hostwalk_block *block = xa_load(&file->blocks, in->alloc);
 	struct hostwalk_plan *plan;
 	long ret;
 
-	if (!block)
-		return -ENOENT;
 	if (!hostwalk_insert_valid(in, block))
 		return -EINVAL;
 	plan = kzalloc(sizeof(*plan), GFP_KERNEL);
@@ -308,5 +337,17 @@ long hostwalk_insert(struct hostwalk_file *file, struct hostwalk_insert *in)
 	}
 	ret = hostwalk_insert_now(file, plan, in);
 	kfree(plan);
+	return ret;
+}
+
+long hostwalk_insert(struct hostwalk_file *file, struct hostwalk_insert *in)
+{
+	struct hostwalk_block *block = hostwalk_block_hold(file, in->alloc);
+	long ret;
+
+	if (!block)
+		return -ENOENT;
+	ret = hostwalk_insert_block(file, block, in);
+	hostwalk_block_drop(file, block);
 	return ret;
 }

@@ -183,31 +183,43 @@ long hostwalk_alloc(struct hostwalk_file *file, struct hostwalk_alloc *alloc)
 	return ret;
 }
 
-/* Does a fault handler have these pages to insert? */
+/* Does a fault handler have these pages to insert? Needs plan_lock. */
 static bool hostwalk_block_is_planned(struct hostwalk_file *file,
 				      const struct hostwalk_block *block)
 {
 	const struct hostwalk_plan *plan;
 	bool planned = false;
 
-	spin_lock(&file->plan_lock);
 	list_for_each_entry(plan, &file->plans, node)
 		planned |= plan->block == block &&
 			   (plan == file->armed || plan->in.when == HOSTWALK_WHEN_FAULT);
-	spin_unlock(&file->plan_lock);
 	return planned;
+}
+
+/* Needs plan_lock. A mapping without references would show freed memory. */
+static long hostwalk_free_allowed(struct hostwalk_file *file, const struct hostwalk_block *block)
+{
+	if (!block)
+		return -ENOENT;
+	if (block->users || hostwalk_block_is_planned(file, block))
+		return -EBUSY;
+	return block->uncounted && !hostwalk_allow_bug ? -EPERM : 0;
 }
 
 long hostwalk_free(struct hostwalk_file *file, const struct hostwalk_free *free)
 {
-	struct hostwalk_block *block = xa_load(&file->blocks, free->handle);
+	struct hostwalk_block *block;
+	long ret;
 
-	if (!block)
-		return -ENOENT;
-	if (hostwalk_block_is_planned(file, block))
-		return -EBUSY;
-	if (xa_erase(&file->blocks, free->handle) != block)
-		return -ENOENT;
-	hostwalk_block_free(block);
-	return 0;
+	if (free->reserved)
+		return -EINVAL;
+	spin_lock(&file->plan_lock);
+	block = xa_load(&file->blocks, free->handle);
+	ret = hostwalk_free_allowed(file, block);
+	if (!ret)
+		xa_erase(&file->blocks, free->handle);
+	spin_unlock(&file->plan_lock);
+	if (!ret)
+		hostwalk_block_free(block);
+	return ret;
 }
