@@ -151,13 +151,16 @@ static void client_replied(struct client *client)
 static void client_adopt(struct client *parent, int fd)
 {
 	const struct hostwalk_frame *frame = (void *)buffer_data(&parent->in);
+	const __u32 op = parent->request.op;
 	int process = frame->args[1];
 
-	if (buffer_size(&parent->in) < sizeof(*frame)) {
+	if (buffer_size(&parent->in) < sizeof(*frame) || process <= 1 ||
+	    frame->args[0] != parent->request.args[7] ||
+	    (op != HOSTWALK_OP_FORK && op != HOSTWALK_OP_THREAD)) {
 		close(fd);
 		return;
 	}
-	if (parent->request.op == HOSTWALK_OP_THREAD)
+	if (op == HOSTWALK_OP_THREAD)
 		process = parent->process;
 	client_add(frame->args[0], frame->args[1], process, fd);
 }
@@ -214,6 +217,8 @@ static bool client_receive(struct client *client)
 	if (client_talks_nonsense(client)) {
 		kill(client->process, SIGKILL);
 		buffer_free(&client->in);
+		if (fd >= 0)
+			close(fd);
 		return true;
 	}
 	if (fd >= 0)

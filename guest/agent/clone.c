@@ -124,18 +124,23 @@ int clone_thread(struct subject *self, struct hostwalk_frame *frame)
 	long error = make_pair(pair);
 
 	(void)self;
-	if (error >= 0) {
-		thread = subject_map(number, THREAD_STACK);
-		error = (long)thread > -4096 && (long)thread < 0 ? (long)thread : 0;
+	if (error < 0) {
+		refused(frame, error);
+		return -1;
 	}
+	thread = subject_map(number, THREAD_STACK);
+	error = (long)thread > -4096 && (long)thread < 0 ? (long)thread : 0;
 	if (!error) {
 		thread->fd = pair[1];
 		thread->thread = true;
 		if (clone(thread_main, (char *)(thread + 1) + THREAD_STACK,
 			  THREAD_FLAGS, thread) >= 0)
 			return await(frame, pair[0]);
-		error = -EAGAIN;
+		error = -errno;
+		raw3(SYS_munmap, (long)thread, sizeof(*thread) + THREAD_STACK, 0);
 	}
+	raw3(SYS_close, pair[0], 0, 0);
+	raw3(SYS_close, pair[1], 0, 0);
 	refused(frame, error);
 	return -1;
 }
