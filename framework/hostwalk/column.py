@@ -13,7 +13,7 @@ class Column(Sequence[int]):
     """One integer per page, in page order.
 
     Arithmetic is element by element; ``==`` answers for the whole column, so that ``assert after == before + 1``
-    reads as it should. A plain number stands for a column of that number.
+    reads as it should. A plain number stands for a column of that number; a column without pages equals none.
     """
 
     __slots__ = ("_hex", "_values", "name")
@@ -46,6 +46,8 @@ class Column(Sequence[int]):
         return None
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, int) and not self._values:
+            return False
         return self._values == self._aligned(other)
 
     def __hash__(self) -> int:
