@@ -86,6 +86,7 @@ class GdbStub:
         self._data = b""
         self._numbers: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._late = False
 
     def read(self, cpu: int, names: Iterable[str], qmp: Qmp | None = None) -> dict[str, int]:
         """Return those of the named registers that the processor has. The guest must be held still.
@@ -95,6 +96,8 @@ class GdbStub:
         """
         deadline = Deadline.after(ANSWER_SECONDS)
         with self._lock:
+            if self._late:
+                raise GuestHungError("QEMU's gdbstub did not answer once, and may be late with that answer")
             if not self._numbers:
                 self._open(qmp, deadline)
             self._expect_ok(b"Hgp1.%x" % (cpu + 1), deadline)
@@ -160,6 +163,7 @@ class GdbStub:
                 elif not payload.startswith(_STOP_REPLIES):
                     return payload
         except TimeoutError:
+            self._late = True
             raise GuestHungError(
                 f"QEMU's gdbstub did not answer {request!r} in {deadline.seconds:.3g} s"
             ) from None
