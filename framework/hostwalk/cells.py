@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
@@ -65,7 +66,7 @@ class Cells:
         self._next: Future[Cell] | None = None
         self._cell: Cell | None = None
         self._current: Target | None = None
-        self._ends: list[Future[None]] = []
+        self._ends: list[tuple[Cell, Future[None]]] = []
         self.identities: dict[str, str] = {}
         self.on_loss: Callable[[Target, HostwalkError], None] = lambda _target, _error: None
 
@@ -134,10 +135,10 @@ class Cells:
 
     def _end(self, cell: Cell) -> None:
         """End a machine in the background; what went wrong with the ones before is raised here."""
-        for end in [end for end in self._ends if end.done()]:
-            self._ends.remove(end)
-            end.result()
-        self._ends.append(self._workers.submit(cell.close))
+        for ended in [ended for ended in self._ends if ended[1].done()]:
+            self._ends.remove(ended)
+            ended[1].result()
+        self._ends.append((cell, self._workers.submit(cell.close)))
 
     def _drop_next(self) -> None:
         if self._next is not None and not self._next.cancel() and self._next.exception() is None:
@@ -149,12 +150,14 @@ class Cells:
         if not all(future.done() for future in self._sources.values()):
             process.end_children()
         self._workers.shutdown(wait=True, cancel_futures=True)
-        if self._cell is not None:
-            self._cell.close()
-            self._cell = None
-        if self._next is not None and not self._next.cancelled() and self._next.exception() is None:
-            self._next.result().close()
-        self._next = None
+        with ExitStack() as stack:
+            for cell, end in self._ends:
+                stack.callback(cell.close if end.cancelled() else end.result)
+            if self._next is not None and not self._next.cancelled() and self._next.exception() is None:
+                stack.callback(self._next.result().close)
+            if self._cell is not None:
+                stack.callback(self._cell.close)
+            self._ends, self._next, self._cell = [], None, None
 
 
 def _result(future: Future[Made]) -> Made:
