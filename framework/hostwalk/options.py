@@ -76,10 +76,12 @@ class CheckOptions:
             if (not archs or cell.arch in archs)
             and (not self.formats or cell.format in self.formats)
             and (not self.kernels or cell.kernel in self.kernels)
+            and (self.cpus in (1, cell.cpus))
         )
         if not left:
             raise UsageError(
-                f"nothing is left of matrix {self.matrix!r}", remedy="ask for less, or for what it has"
+                f"nothing is left of matrix {self.matrix or DEFAULT!r}",
+                remedy="ask for less, or for what it has",
             )
         return left
 

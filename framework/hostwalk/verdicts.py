@@ -88,7 +88,7 @@ def rerun_command(claim: Claim, target: Target, options: CheckOptions) -> str:
 def _remaining(options: CheckOptions) -> list[str]:
     """Return the options that belong to no single target, where they are not the default."""
     default = CheckOptions()
-    names = ("accel", "memory", "mirror", "headers", "symbols")
+    names = ("accel", "memory", "mirror", "headers", "symbols", "isolation")
     values = {name: getattr(options, name) for name in names}
     words = [f"--{name}={value}" for name, value in values.items() if value != getattr(default, name)]
     return [*words, *(["--sabotage"] if options.sabotage else []), *([] if options.audit else ["--no-audit"])]
