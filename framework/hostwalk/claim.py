@@ -38,20 +38,23 @@ def version_code(text: str) -> int:
 
 @dataclass(frozen=True)
 class Kernels:
-    """A condition on the kernel's version: ``>=5.11``, ``>=6.1, <6.12``; empty means every kernel."""
+    """A condition on the kernel's version: ``>=6.1, <6.12``, ``>=6.1.9, <6.2 | >=6.11``; empty means every kernel."""
 
     text: str = ""
 
     def __post_init__(self) -> None:
-        for part in filter(None, self.text.split(",")):
+        for part in filter(None, re.split("[,|]", self.text)):
             if not _REQUIREMENT.fullmatch(part):
                 raise UsageError(
                     f"{part!r} is no condition on a kernel version", remedy="write it like: >=6.1, <6.12"
                 )
 
     def include(self, code: int) -> bool:
-        """Whether a kernel of this LINUX_VERSION_CODE meets every part."""
-        return all(_meets(part, code) for part in filter(None, self.text.split(",")))
+        """Whether a kernel of this LINUX_VERSION_CODE meets every part of one of the alternatives."""
+        return any(
+            all(_meets(part, code) for part in filter(None, alternative.split(",")))
+            for alternative in self.text.split("|")
+        )
 
     def __str__(self) -> str:
         return self.text or "every kernel"

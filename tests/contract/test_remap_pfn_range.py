@@ -9,6 +9,7 @@ from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Witness
 
 PAGE = "remap_pfn_range(9)"
+ZAPS = ">=6.1.111, <6.2 | >=6.6.52, <6.7 | >=6.10.11"
 
 
 @claim(
@@ -226,13 +227,15 @@ def test_an_unaligned_address_is_einval(subject: Subject, witness: Witness) -> N
     sabotage=entry_pfn(+1, at=2),
     departs=departure(
         "zaps the area that it was asked to remap, whatever had been mapped there",
-        cites='79a61cc3fc04 ("mm: avoid leaving partial pfn mappings around in error case"), 6.11 and 6.1.111',
-        shows="pfns",
-        kernels=">=6.1.111",
+        cites='79a61cc3fc04 ("mm: avoid leaving partial pfn mappings around in error case"), 6.11, 6.10.11, 6.6.52 '
+        "and 6.1.111",
+        shows="the area was zapped",
+        kernels=ZAPS,
     ),
 )
 def test_a_refused_call_leaves_the_mapping(subject: Subject, witness: Witness) -> None:
     before, after = refused_over_an_inserted_page(subject, witness)
+    assert after.pfns != (NO_PFN, NO_PFN, before.pfns[2]), "the area was zapped"
     assert after.pfns == before.pfns
 
 
@@ -241,7 +244,7 @@ def test_a_refused_call_leaves_the_mapping(subject: Subject, witness: Witness) -
     "mm/memory.c, remap_pfn_range_notrack()",
     "A partial pfn range mapping is dangerous: so zap it early. What was mapped there before is given back.",
     sabotage=refcount(+1, at=3, page=0),
-    kernels=">=6.1.111",
+    kernels=ZAPS,
 )
 def test_a_refused_call_zaps_its_area(subject: Subject, witness: Witness) -> None:
     before, after = refused_over_an_inserted_page(subject, witness)
