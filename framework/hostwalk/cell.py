@@ -18,11 +18,10 @@ from hostwalk.machine.qemu import find_qemu
 from hostwalk.memory import SharedMap, WritableMemory, ram_map
 from hostwalk.moment import Moment
 from hostwalk.options import CheckOptions
-from hostwalk.paging import spaces, with_root
+from hostwalk.paging import spaces
 from hostwalk.target import Target
 
 BOOT_SECONDS = 180.0
-INIT_ROOTS = ("init_top_pgt",)
 ROOT_TRIES, ROOT_MILLISECONDS = 20, 20
 
 
@@ -119,18 +118,9 @@ def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:
 
 
 def find_linux(machine: Machine, memory: WritableMemory, prepared: Prepared) -> Linux:
-    """Return the guest's kernel, its own page tables reached from a processor's registers.
-
-    The root becomes init_mm's, for that of the process that happened to run ends with it.
-    """
+    """Return the guest's kernel, its own page tables reached from a processor's registers."""
     with machine.stopped():
-        linux = Linux.of(memory, machine.registers(), prepared.kernel.symbols, prepared.image.layout)
-        for name in INIT_ROOTS:
-            if name in prepared.kernel.symbols:
-                root = linux.phys(prepared.kernel.symbols[name])
-                kernel_space = with_root(linux.kernel_space, root)
-                return Linux(memory, kernel_space, linux.symbols, linux.layout, linux.user_space)
-    return linux
+        return Linux.of(memory, machine.registers(), prepared.kernel.symbols, prepared.image.layout)
 
 
 def check_root(machine: Machine, linux: Linux, subject: Subject) -> None:
