@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 from hostwalk import process
 from hostwalk.cache import Cache
 from hostwalk.cell import BOOT_SECONDS, Cell, Prepared, boot, check_root, find_linux, prepare
-from hostwalk.errors import HostwalkError
+from hostwalk.errors import CacheError, HostwalkError
 from hostwalk.kernels import Progress
 from hostwalk.options import CheckOptions
 from hostwalk.target import Target
@@ -47,9 +47,15 @@ class Source:
             return cls(prepared, None, str(error).splitlines()[0])
 
     def make(self) -> Cell:
-        """Return a fresh cell: a fork, or without a template a machine that was booted."""
+        """Return a fresh cell: a fork, or without a template a machine that was booted.
+
+        A template that somebody has cleared from the cache is made again.
+        """
         if self.template is not None:
-            return self.template.fork()
+            try:
+                return self.template.fork()
+            except CacheError:
+                return template_of(self.prepared).fork()
         return replace(boot(self.prepared), origin=f"booted, and shared: no template ({self.reason})")
 
 
@@ -96,6 +102,12 @@ class Cells:
         self.identities[target.name] = f"{self._cell.identity}, {self._cell.origin}"
         return self._cell
 
+    def warm(self) -> None:
+        """Make the first target's first machine in the background: claims are being collected meanwhile."""
+        first = self._targets[0]
+        self._turn_to(first)
+        self._next = self._workers.submit(lambda: _result(self._sources[first]).make())
+
     def _turn_to(self, target: Target) -> None:
         """Make a target the current one: no more claims will run on the one before."""
         self._drop_next()
@@ -109,9 +121,10 @@ class Cells:
         """Return the machine that was made ready, and have the next one made."""
         source = _result(self._sources[target])
         ready, self._next = self._next, None
+        cell = _result(ready) if ready is not None else source.make()
         if self._is_for_one(target):
             self._next = self._workers.submit(source.make)
-        return _result(ready) if ready is not None else source.make()
+        return cell
 
     def _is_for_one(self, target: Target) -> bool:
         """Whether each claim on a target gets a machine of its own."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 from hostwalk import parallel, resources
+from hostwalk.cache import Cache
 from hostwalk.errors import HostwalkError, UsageError
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
 from hostwalk.plugin import PROGRESS, SESSION, Session
 from hostwalk.report.model import Run
+
+
+_PREFIX, _NO_BYTECODE = "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"
 
 
 class _Collector:
@@ -47,6 +52,8 @@ class _Collector:
         receiver = session.config.pluginmanager.get_plugin(parallel.RECEIVER)
         if receiver is not None:
             receiver.on_count = self._count
+        else:
+            self.session.cells.warm()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Start counting claims."""
@@ -74,7 +81,7 @@ def run_contract(options: CheckOptions, progress: Progress = SILENT) -> Run:
     itself cannot be collected.
     """
     collector = _Collector(progress)
-    with _quiet() as output:
+    with _quiet() as output, _kept_bytecode():
         status = pytest.main(_arguments(options), plugins=[collector])
     if status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and collector.session is not None:
         return collector.session.run
@@ -106,6 +113,22 @@ def _arguments(options: CheckOptions) -> list[str]:
         *(["-p", "xdist.plugin", "-n", options.workers] if options.workers not in ("0", "1") else []),
         *options.pytest_arguments(),
     ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def _kept_bytecode() -> Iterator[None]:
+    """Have pytest keep the claims as it has compiled them, in the cache: to do it each time takes seconds."""
+    before = sys.pycache_prefix, sys.dont_write_bytecode, os.environ.get(_NO_BYTECODE)
+    sys.pycache_prefix, sys.dont_write_bytecode = str(Cache.user().root / "bytecode"), False
+    os.environ[_PREFIX] = sys.pycache_prefix
+    os.environ.pop(_NO_BYTECODE, None)
+    try:
+        yield
+    finally:
+        sys.pycache_prefix, sys.dont_write_bytecode, forbidden = before
+        del os.environ[_PREFIX]
+        if forbidden is not None:
+            os.environ[_NO_BYTECODE] = forbidden
 
 
 @contextlib.contextmanager
