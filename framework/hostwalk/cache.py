@@ -62,7 +62,9 @@ def size_limit() -> int:
     text = os.environ.get(SIZE_VARIABLE, "").strip()
     match = _SIZE.fullmatch(text)
     if text and match is None:
-        raise UsageError(f"{SIZE_VARIABLE}={text} is no size", remedy="give bytes, or a number with K, M, G or T")
+        raise UsageError(
+            f"{SIZE_VARIABLE}={text} is no size", remedy="give bytes, or a number with K, M, G or T"
+        )
     return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ") if match else DEFAULT_SIZE
 
 

@@ -175,7 +175,9 @@ def test_user_space_ends_the_walk(subject: Subject, witness: Witness) -> None:
 def test_the_fast_call_refuses_a_range_beyond_user_space(subject: Subject, witness: Witness) -> None:
     area = last_page(subject, witness)
     if witness.layout.has("VA_BITS") and area.end < 1 << witness.layout["VA_BITS"]:
-        not_applicable("TASK_SIZE_MAX is beyond what this processor translates: the kernel was built for more bits")
+        not_applicable(
+            "TASK_SIZE_MAX is beyond what this processor translates: the kernel was built for more bits"
+        )
     before = witness.pages(area)
     with subject.get_user_pages_fast(area, 3) as pins:
         after = witness.pages(area)

@@ -138,8 +138,8 @@ def test_options_become_arguments_of_the_plugin() -> None:
     )
     assert options.pytest_arguments() == [
         "--hostwalk-kernel=debian:6.1", "--hostwalk-arch=arm64", "--hostwalk-accel=auto",
-        "--hostwalk-memory=256", "--hostwalk-smp=1", "--hostwalk-isolation=claim", "--hostwalk-sabotage", "--hostwalk-seed=3", "-k",
-        "gup or mm",
+        "--hostwalk-memory=256", "--hostwalk-smp=1", "--hostwalk-isolation=claim", "--hostwalk-sabotage",
+        "--hostwalk-seed=3", "-k", "gup or mm",
     ]  # fmt: skip
 
 
