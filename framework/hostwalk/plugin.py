@@ -243,6 +243,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
             witness.machine.explain(error)
         witness.prefer_crash(error)
         raise
+    except pytest.skip.Exception:
+        witness.check_console(claim)
+        raise
     witness.check_console(claim)
     if pyfuncitem.config.stash[SESSION].options.audit:
         witness.check_invariants()
