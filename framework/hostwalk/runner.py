@@ -18,7 +18,6 @@ from hostwalk.options import CheckOptions
 from hostwalk.plugin import PROGRESS, SESSION, Session
 from hostwalk.report.model import Run
 
-
 _PREFIX, _NO_BYTECODE = "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"
 
 
