@@ -119,15 +119,17 @@ def test_many_stops_do_not_choke_the_gdbstub(machine: Machine) -> None:
     assert time.monotonic() - begin < ANSWER_SECONDS
 
 
-def test_the_ram_is_shared(machine: Machine, cell: Cell) -> None:
-    with cell.agent.spawn() as subject:
+def test_the_ram_of_a_booted_machine_is_shared(own: Cell) -> None:
+    machine = own.machine
+    with own.agent.spawn() as subject:
         area = subject.mmap()
         subject.poke(area.start, b"hostwalk was here")
         with mmap.mmap(machine.ram_fd, machine.ram_size, access=mmap.ACCESS_READ) as ram:
             assert ram.find(b"hostwalk was here") >= 0
 
 
-def test_qemu_has_no_file_of_the_host_open(machine: Machine) -> None:
+def test_qemu_has_no_file_of_the_host_open(own: Cell) -> None:
+    machine = own.machine
     links = [str(path.readlink()) for path in Path(f"/proc/{machine.pid}/fd").iterdir()]
     kept = [
         link for link in links if link.startswith("/") and not link.startswith(("/dev/", "/memfd:", "/proc/"))

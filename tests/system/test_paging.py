@@ -266,12 +266,10 @@ def compare_readers(cell):
 
 def test_the_fastest_reader_is_chosen(cell):
     machine = cell.machine
-    ways = (
-        ({"ram_fd": machine.ram_fd, "pid": machine.pid}, "shared map"),
-        ({"pid": machine.pid}, "process_vm_readv"),
-    )
+    shared = [({"ram_fd": machine.ram_fd, "pid": machine.pid}, "shared map")] if machine.ram_fd >= 0 else []
+    ways = (*shared, ({"pid": machine.pid}, "process_vm_readv"), ({}, "pmemsave"))
     with machine.stopped():
-        for how, name in (*ways, ({}, "pmemsave")):
+        for how, name in ways:
             with open_memory(machine.qmp, backend=RAM, **how) as chosen:
                 assert chosen.memory.name == name, chosen.reason
                 space = cell.linux.kernel_space
