@@ -21,7 +21,7 @@ from hostwalk.errors import CacheError, HostwalkError
 from hostwalk.kernels import Progress
 from hostwalk.options import CheckOptions
 from hostwalk.target import Target
-from hostwalk.template import Template, template_of
+from hostwalk.template import NoTemplateError, Template, template_of
 
 __all__ = ["BOOT_SECONDS", "Cell", "Cells", "Prepared", "boot", "check_root", "find_linux", "prepare"]
 
@@ -40,10 +40,10 @@ class Source:
 
     @classmethod
     def of(cls, prepared: Prepared) -> Self:
-        """Return the template's, or where none can be made the boot's."""
+        """Return the template's, or where none can be made the boot's; raises what a boot raises."""
         try:
             return cls(prepared, template_of(prepared))
-        except HostwalkError as error:
+        except (NoTemplateError, CacheError) as error:
             return cls(prepared, None, str(error).splitlines()[0])
 
     def make(self) -> Cell:

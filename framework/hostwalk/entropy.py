@@ -5,8 +5,8 @@ host can give a fork another key: drivers/char/random.c keeps it in ``base_crng`
 generation; a processor whose own key is of another generation takes a new one. That layout is in no header, so it
 is recognised first: the generation must be the one that the processors' keys (``crngs``) have, or theirs none yet.
 
-The kernel reseeds itself at intervals (at most a minute), from what differs between runs; from then on the numbers
-of two forks differ in any case.
+The kernel reseeds itself at intervals, from what differs between runs: every minute, soon after a boot each time that
+half of the time since then has passed. From then on the numbers of two forks differ in any case.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -39,6 +39,12 @@ SPARES = 2
 QUIET_NANOSECONDS = 300_000_000
 SAMPLES, SAMPLE_SIZE = 64, 4096
 Made = tuple[int, int, int, int]
+
+
+class NoTemplateError(HostwalkError):
+    """The target boots, but cannot be frozen and forked; machines of it are to be booted."""
+
+    default_phase = Phase.LAUNCH
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ class Template:
 def template_of(prepared: Prepared) -> Template:
     """Return the template of a prepared target: from the cache, or made, which takes a boot.
 
-    Raises HostwalkError where this QEMU or this guest cannot be frozen, or what a boot raises.
+    Raises NoTemplateError where this QEMU or this guest cannot be frozen, CacheError, and what a boot raises.
     """
     cache = prepared.kernel.cache
     accel = choose(prepared.target, cache)
@@ -202,30 +208,35 @@ def _make(prepared: Prepared, accel: Accel, directory: Path) -> None:
     """Boot, come to rest, freeze, and prove a fork of it."""
     start = Deadline.after(BOOT_SECONDS)
     cell = boot(prepared)
+    boot_seconds = start.seconds - start.remaining
     try:
-        spares = tuple(_made(cell.agent.spawn()) for _ in range(SPARES))
-        boot_seconds = start.seconds - start.remaining
-        cell.settle()
-        _rest(cell.janitor)
-        cell.machine.check()
-        frozen = freeze(cell.machine, directory)
-        regions = tuple(cell.memory.regions)
-        digests = _digests(directory)
-        facts = Facts(regions, _made(cell.janitor), spares, *digests, boot_seconds)
+        facts = _frozen(cell, directory, boot_seconds)
+        fork_bytes = _proven(Template(prepared, accel, Frozen(directory), facts))
+    except HostwalkError as error:
+        raise NoTemplateError(f"no fork can be made: {error.message}", evidence=error.evidence) from error
     finally:
         cell.close()
-    with proof(Template(prepared, accel, frozen, facts)) as fork_bytes:
-        replace(facts, fork_bytes=fork_bytes).save(directory)
+    replace(facts, fork_bytes=fork_bytes).save(directory)
 
 
-@contextmanager
-def proof(template: Template) -> Iterator[int]:
-    """Fork once and have the fork work; yields the bytes that it had for itself."""
+def _frozen(cell: Cell, directory: Path, boot_seconds: float) -> Facts:
+    """Bring a booted machine to rest and freeze it."""
+    spares = tuple(_made(cell.agent.spawn()) for _ in range(SPARES))
+    cell.settle()
+    _rest(cell.janitor)
+    cell.machine.check()
+    freeze(cell.machine, directory)
+    regions, digests = tuple(cell.memory.regions), _digests(directory)
+    return Facts(regions, _made(cell.janitor), spares, *digests, boot_seconds)
+
+
+def _proven(template: Template) -> int:
+    """Fork once and have the fork work; return the bytes that it had for itself."""
     cell = template.fork()
     try:
         cell.settle()
         cell.machine.check()
-        yield own_memory(cell.machine.pid)
+        return own_memory(cell.machine.pid)
     finally:
         cell.close()
 

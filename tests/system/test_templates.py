@@ -19,6 +19,7 @@ from hostwalk.entropy import FRESH
 from hostwalk.errors import GuestCrashError, HostwalkError
 from hostwalk.guest import Subject
 from hostwalk.kernels.progress import SILENT
+from hostwalk.machine import QmpCommandError
 from hostwalk.machine.frozen import RAM_FILE, STATE_FILE
 from hostwalk.options import CheckOptions
 from hostwalk.paging import walk
@@ -302,6 +303,23 @@ def test_two_processes_make_one_template(prepared: Prepared, tmp_path: Path) -> 
         said = [each.communicate(timeout=120)[0].split() for each in (one, other)]
     assert said[0] == said[1]
     assert len(Cache(tmp_path).entries(KIND)) == 1
+
+
+def test_without_a_template_the_claims_share_a_booted_machine_and_the_report_says_why(
+    own_cache: Prepared, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise QmpCommandError("xen-save-devices-state", {}, "no such command")
+
+    own_cache.kernel.cache.remove(KIND)
+    monkeypatch.setattr("hostwalk.template.freeze", refuse)
+    monkeypatch.setattr("hostwalk.cells.prepare", lambda *_: own_cache)
+    with Cells([target], CheckOptions(), SILENT) as cells:
+        machines = {cells.get(target).machine.pid for _ in range(2)}
+        assert len(machines) == 1
+        assert "booted, and shared: no template (" in cells.identities[target.name]
+        assert "no such command" in cells.identities[target.name]
+    assert not own_cache.kernel.cache.entries(KIND)
 
 
 def test_two_processors_are_forked_too(prepared: Prepared) -> None:

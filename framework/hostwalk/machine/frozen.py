@@ -120,7 +120,7 @@ def _filled(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 class Rewinder:
-    """Takes one fork back to where it began, in the same process, as often as wanted; a context manager.
+    """Takes one fork back to where it began, in the same process, as often as wanted.
 
     The pages that are its own get the template's bytes back, and the devices the state in an internal snapshot,
     which QEMU loads after a reset of the board. That reset writes firmware tables into the RAM, hence the pages
@@ -161,10 +161,6 @@ class Rewinder:
         pages = own_pages(self._machine.pid, self._host, self._size)
         self._memory.write_from(self._bytes, [(first * BLOCK, last * BLOCK) for first, last in _runs(pages)])
         return len(pages)
-
-    def close(self) -> None:
-        """Let go of the template's RAM."""
-        self._bytes.close()
 
 
 def own_pages(pid: int, host: int, size: int) -> np.typing.NDArray[np.intp]:
