@@ -25,7 +25,7 @@ from hostwalk.target import Arch
 
 FAST = ("lint", "types", "unit")
 ALL = (*FAST, "system", "contract")
-MORE = ("benchmarks",)
+MORE = ("endurance", "benchmarks")
 PATIENCE = 5400.0
 
 
@@ -34,7 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run the environments of tox.ini on what is installed here; nothing else is downloaded for it."
     )
-    parser.add_argument("envs", nargs="*", metavar="ENV", help=f"default: {', '.join(ALL)}; also: endurance, benchmarks")
+    parser.add_argument(
+        "envs", nargs="*", metavar="ENV", help=f"default: {', '.join(ALL)}; also: {', '.join(MORE)}"
+    )
     parser.add_argument("--fast", action="store_true", help=f"only what needs no machine: {', '.join(FAST)}")
 
 
