@@ -122,7 +122,7 @@ enum hostwalk_gup_call {
 
 #define HOSTWALK_GUP_NO_PAGES	(1u << 0)	/* pass pages == NULL */
 #define HOSTWALK_GUP_NO_LOCKED	(1u << 1)	/* _remote: pass locked == NULL */
-#define HOSTWALK_GUP_WRITE_LOCK	(1u << 2)	/* not _remote, _unlocked: hold mmap_lock for writing */
+#define HOSTWALK_GUP_WRITE_LOCK	(1u << 2)	/* hold mmap_lock for writing */
 
 struct hostwalk_gup {
 	__u32 call;		/* enum hostwalk_gup_call */
@@ -148,8 +148,8 @@ enum hostwalk_release_how {
 	HOSTWALK_UNPIN_USER_PAGES_DIRTY_LOCK,
 	HOSTWALK_UNPIN_USER_PAGES,	/* since 6.12.5 the first may be NULL: given back before */
 	HOSTWALK_UNPIN_USER_PAGES_ALL_DIRTY,	/* unpin_user_pages_dirty_lock(), once */
-	HOSTWALK_UNPIN_USER_PAGE_RANGE_DIRTY_LOCK,	/* EPERM if the frames do not follow each other */
-	HOSTWALK_UNPIN_USER_PAGES_ERROR,	/* unpin_user_pages(pages, -EFAULT): gives nothing back */
+	HOSTWALK_UNPIN_USER_PAGE_RANGE_DIRTY_LOCK,	/* EPERM unless frames follow on */
+	HOSTWALK_UNPIN_USER_PAGES_ERROR,	/* unpin_user_pages(pages, -EFAULT) */
 };
 
 struct hostwalk_release {
