@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -259,7 +260,13 @@ def test_the_end_of_the_block_ends_qemu(cell: Cell) -> None:
 
 
 def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+    """Return how many files this process has open, once nothing opens or closes any in the background."""
+    deadline, counts = Deadline.after(20), [-1]
+    while len(set(counts[-4:])) > 1 or len(counts) < 5:
+        assert not deadline.expired, f"the number of open files does not settle: {counts}"
+        counts.append(len(list(Path("/proc/self/fd").iterdir())))
+        threading.Event().wait(0.25)
+    return counts[-1]
 
 
 HOLDER = """
