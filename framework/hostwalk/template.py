@@ -117,7 +117,7 @@ class Template:
                     entropy.reseed(cell, seed)
             except HostwalkError as error:
                 raise machine.explain(error) from error
-            return cell
+            return replace(cell, resources=stack.pop_all())
         raise AssertionError("unreachable: fork either returns or raises")
 
     def reset(self, cell: Cell, seed: int | entropy.Fresh | None = None) -> Cell:
@@ -153,7 +153,7 @@ class Template:
         linux = self._linux(machine, memory)
         janitor = Subject(agent, *self.facts.janitor)
         origin = f"forked from template {self.name}"
-        return Cell(self.prepared, machine, agent, janitor, memory, linux, stack.pop_all(), origin)
+        return Cell(self.prepared, machine, agent, janitor, memory, linux, stack, origin)
 
     def _agent(self, machine: Machine) -> Agent:
         image = self.prepared.image

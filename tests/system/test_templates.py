@@ -125,7 +125,9 @@ def test_the_agent_knows_which_fork_it_is_in(fork: Callable[..., Cell]) -> None:
     assert numbers[0] > 0
 
 
-def test_random_numbers_are_alike_seeded_or_fresh(fork: Callable[..., Cell]) -> None:
+def test_random_numbers_are_alike_seeded_or_fresh(fork: Callable[..., Cell], prepared: Prepared) -> None:
+    if "base_crng" not in prepared.kernel.symbols:
+        pytest.skip("the kernel was built without CONFIG_KALLSYMS_ALL")
     alike = {random_bytes(fork()) for _ in range(2)}
     seeded = {random_bytes(fork(seed=1)) for _ in range(2)}
     others = {random_bytes(fork(seed=2)), random_bytes(fork(seed=FRESH)), random_bytes(fork(seed=FRESH))}
@@ -147,6 +149,18 @@ def test_guest_time_goes_on_where_it_stopped(fork: Callable[..., Cell]) -> None:
         assert 2 <= uptime(one, first) - began < 30
     assert one.machine.reports == other.machine.reports == ()
     assert one.machine.console.text == ""
+
+
+def test_a_fork_that_fails_leaves_no_machine(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise HostwalkError("no such generator")
+
+    template.fork().close()
+    before = (descriptors(), children())
+    monkeypatch.setattr("hostwalk.entropy.reseed", refuse)
+    with pytest.raises(HostwalkError, match="no such generator"):
+        template.fork(seed=1)
+    assert (descriptors(), children()) == before
 
 
 def test_a_reset_undoes_what_was_done(template: Template) -> None:
