@@ -15,7 +15,7 @@ from hostwalk.linux import Linux
 from hostwalk.machine import Machine, launch
 from hostwalk.machine.command import RAM
 from hostwalk.machine.qemu import find_qemu
-from hostwalk.memory import SharedMap, WritableMemory, ram_map
+from hostwalk.memory import HeldMemory, SharedMap, WritableMemory, ram_map
 from hostwalk.moment import Moment
 from hostwalk.options import CheckOptions
 from hostwalk.paging import spaces
@@ -70,7 +70,8 @@ class Cell:
 
     def moment(self) -> Moment:
         """Return the machine's present moment; it is to be stopped."""
-        return Moment(self.target.arch, self.memory, self.linux.anew())
+        held = HeldMemory(self.memory)
+        return Moment(self.target.arch, held, self.linux.anew(held))
 
     def settle(self) -> None:
         """Have the kernel give up the references that its per-CPU batches hold (mm/swap.c, lru_add_drain_all)."""

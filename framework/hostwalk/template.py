@@ -172,8 +172,7 @@ class Template:
         """Return the fork's kernel; the first fork's registers serve all, for all begin alike."""
         if not self._kernels:
             self._kernels.append(find_linux(machine, memory, self.prepared))
-        first = self._kernels[0]
-        return Linux(memory, first.kernel_space, first.symbols, first.layout, first.user_space)
+        return self._kernels[0].anew(memory)
 
 
 def template_of(prepared: Prepared) -> Template:

@@ -9,8 +9,9 @@ from hostwalk.errors import WalkError
 from hostwalk.image.layout import Layout
 from hostwalk.linux.pages import Page, PageArray, Pages, Pfns
 from hostwalk.linux.task import Task, tasks
+from hostwalk.linux.translate import Run, Translator
 from hostwalk.memory.physical import PhysicalMemory
-from hostwalk.paging import AddressSpace, Leaf, Registers, spaces, walk, with_layout, with_root
+from hostwalk.paging import AddressSpace, Registers, spaces, with_layout, with_root
 from hostwalk.target import Arch
 
 STRING_MAX = 4096
@@ -22,8 +23,9 @@ INIT_ROOT = "init_top_pgt"
 class Linux:
     """A guest's kernel, read through its own page tables.
 
-    Valid while the guest is stopped: translations are kept. After the guest has run, go on with ``anew()``.
-    Structure members are named as in the kernel, and their places come from the layout.
+    Valid while the guest is stopped: translations are kept. After the guest has run, go on with ``anew()``, which
+    looks at each translation again before it is used. Structure members are named as in the kernel, and their
+    places come from the layout.
     """
 
     def __init__(
@@ -33,15 +35,15 @@ class Linux:
         symbols: Mapping[str, int],
         layout: Layout,
         user_space: AddressSpace | None = None,
+        remembered: dict[int, Run] | None = None,
     ) -> None:
         self.memory = memory
         self.kernel_space = kernel_space
         self.user_space = user_space
         self.symbols = symbols
         self.layout = layout
-        self._leaves: dict[int, Leaf] = {}
         self._page = kernel_space.format.page_size
-        self._sizes = tuple(level.size for level in reversed(kernel_space.format.levels))
+        self._translator = Translator(memory, kernel_space, remembered)
 
     @classmethod
     def of(
@@ -79,37 +81,33 @@ class Linux:
         except WalkError:
             return False
 
-    def anew(self) -> Linux:
-        """Return the same kernel at another moment: nothing is remembered."""
-        return Linux(self.memory, self.kernel_space, self.symbols, self.layout, self.user_space)
+    def anew(self, memory: PhysicalMemory | None = None) -> Linux:
+        """Return the same kernel at another moment, or in other ``memory`` of the same kernel."""
+        return Linux(
+            memory or self.memory, self.kernel_space, self.symbols, self.layout, self.user_space,
+            self._translator.remembered,
+        )  # fmt: skip
 
     def phys(self, virt_addr: int) -> int:
         """Return the guest physical address of a kernel address; raise WalkError when it is not mapped."""
-        leaf = self.leaf(virt_addr)
-        return leaf.phys_addr + virt_addr - leaf.virt_addr
+        run = self._translator.run(virt_addr)
+        return run.phys_addr + virt_addr - run.virt_addr
 
-    def leaf(self, virt_addr: int) -> Leaf:
-        """Return the leaf that maps a kernel address; raise WalkError when it is not mapped."""
-        for size in self._sizes:
-            known = self._leaves.get(virt_addr & -size)
-            if known is not None and virt_addr - known.virt_addr < known.size:
-                return known
-        seen = walk(self.memory, self.kernel_space, virt_addr & -self._page)
-        if not seen.mapped or seen.leaf is None:
-            raise WalkError(f"kernel address {virt_addr:#x} is not mapped: {seen.end}\n{seen}")
-        self._leaves[seen.leaf.virt_addr] = seen.leaf
-        return seen.leaf
+    def run(self, virt_addr: int) -> Run:
+        """Return what one leaf maps around a kernel address; raise WalkError when it is not mapped."""
+        return self._translator.run(virt_addr)
 
     def read_virt(self, virt_addr: int, size: int) -> bytes:
         """Return ``size`` bytes at a kernel address.
 
         Raises WalkError when some of it is not mapped, MemoryReadError when it is not RAM.
         """
+        if virt_addr % self._page + size <= self._page:
+            return self.memory.read(self.phys(virt_addr), size)
         parts = []
         while size > 0:
-            phys = self.phys(virt_addr)
             take = min(size, self._page - virt_addr % self._page)
-            parts.append(self.memory.read(phys, take))
+            parts.append(self.memory.read(self.phys(virt_addr), take))
             virt_addr, size = virt_addr + take, size - take
         return b"".join(parts)
 

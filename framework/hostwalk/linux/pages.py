@@ -277,9 +277,9 @@ class PageArray:
         """Translate kernel addresses, one walk per leaf."""
         phys, left = np.zeros_like(virt), np.ones(len(virt), dtype=bool)
         while left.any():
-            leaf = self.linux.leaf(int(virt[left.argmax()]))
-            here = virt - np.uint64(leaf.virt_addr) < leaf.size
-            phys[here] = virt[here] - np.uint64(leaf.virt_addr) + np.uint64(leaf.phys_addr)
+            run = self.linux.run(int(virt[left.argmax()]))
+            here = virt - np.uint64(run.virt_addr) < run.size
+            phys[here] = virt[here] - np.uint64(run.virt_addr) + np.uint64(run.phys_addr)
             left &= ~here
         return phys
 

@@ -2,6 +2,7 @@
 
 from hostwalk.memory.choose import Chosen, open_memory, peer_pid
 from hostwalk.memory.fake import FakeMemory
+from hostwalk.memory.held import HeldMemory
 from hostwalk.memory.monitor import Monitor, QmpReader, XpReader, hmp
 from hostwalk.memory.physical import PhysicalMemory, WritableMemory
 from hostwalk.memory.process import HostRange, ProcessVm, file_ranges, host_ranges
@@ -11,6 +12,7 @@ from hostwalk.memory.shared import SharedMap
 __all__ = [
     "Chosen",
     "FakeMemory",
+    "HeldMemory",
     "HostRange",
     "Monitor",
     "PhysicalMemory",
