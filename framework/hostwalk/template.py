@@ -197,7 +197,7 @@ def template_key(prepared: Prepared, accel: Accel) -> str:
     """Return the key over all that shapes a template."""
     target, qemu = prepared.target, find_qemu(prepared.target.arch)
     payload = Payload(Path("kernel"), Path("initramfs"), kernel_cmdline(target))
-    words = qemu_args(target, qemu, accel.name, payload, Wiring(0, 0, 0, 0, 0))
+    words = qemu_args(target, qemu, accel.name, payload, Wiring(0, 0, 0, 0))
     processor = host_processor() if accel.name == "kvm" else ""
     parts = (RECIPE, prepared.kernel.identity, prepared.image.identity, qemu.identity, processor)
     return key_of(*parts, "\0".join(words))

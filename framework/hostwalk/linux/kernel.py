@@ -35,6 +35,7 @@ class Linux:
         symbols: Mapping[str, int],
         layout: Layout,
         user_space: AddressSpace | None = None,
+        *,
         remembered: dict[int, Run] | None = None,
     ) -> None:
         self.memory = memory
@@ -85,7 +86,7 @@ class Linux:
         """Return the same kernel at another moment, or in other ``memory`` of the same kernel."""
         return Linux(
             memory or self.memory, self.kernel_space, self.symbols, self.layout, self.user_space,
-            self._translator.remembered,
+            remembered=self._translator.remembered,
         )  # fmt: skip
 
     def phys(self, virt_addr: int) -> int:

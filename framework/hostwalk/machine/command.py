@@ -42,17 +42,21 @@ class Wiring:
     """
 
     qmp: int
-    console: int
     agent: int
     gdb: int
     ram: int
     state: int = -1
 
     @property
+    def wires(self) -> tuple[int, ...]:
+        """The ends of socket pairs."""
+        return (self.qmp, self.agent, self.gdb)
+
+    @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
         state = (self.state,) if self.state >= 0 else ()
-        return (self.qmp, self.console, self.agent, self.gdb, self.ram, *state)
+        return (*self.wires, self.ram, *state)
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,11 @@ def memory_args(target: Target, ram: int, *, share: bool = True) -> tuple[str, .
 
 
 def channel_args(wiring: Wiring) -> tuple[str, ...]:
-    """Return QMP, the serial console, the agent's port and a line for gdb that nobody serves yet."""
+    """Return QMP, the serial console (standard input and output), the agent's port and a line for gdb to come."""
     return (
         "-chardev", f"socket,id=qmp,fd={wiring.qmp}",
         "-mon", "chardev=qmp,mode=control",
-        "-chardev", f"socket,id=console,fd={wiring.console}",
+        "-chardev", "stdio,id=console,signal=off",
         "-serial", "chardev:console",
         "-chardev", f"socket,id={GDB},fd={wiring.gdb}",
         "-device", "virtio-serial-pci,max_ports=2",

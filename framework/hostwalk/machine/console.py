@@ -1,14 +1,17 @@
-"""The serial console: pexpect on a socket; what was printed is kept and searched for the kernel's reports."""
+"""The serial console: pexpect on a pipe; what was printed is kept and searched for the kernel's reports.
+
+A pipe, for a socket is full after some 280 bytes that were sent one by one, and then the guest's kernel waits.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pexpect
-from pexpect.socket_pexpect import SocketSpawn
+from pexpect.fdpexpect import fdspawn
 
 from hostwalk.deadline import Deadline
 from hostwalk.errors import Evidence, GuestCrashError, GuestHungError, MachineDiedError
@@ -16,9 +19,9 @@ from hostwalk.machine.reports import Report, find_reports
 
 # The stubs make it generic, the class itself is not.
 if TYPE_CHECKING:
-    _Spawn = SocketSpawn[bytes]
+    _Spawn = fdspawn[bytes]
 else:
-    _Spawn = SocketSpawn
+    _Spawn = fdspawn
 
 KEPT_BYTES = 1 << 20
 READ_SIZE = 1 << 16
@@ -29,22 +32,16 @@ QUIET_SECONDS = 0.3
 
 
 class _Line(_Spawn):
-    """A socket for pexpect. Whatever is read is also appended to ``history``, whose oldest bytes fall off."""
+    """A pipe for pexpect. Whatever is read is also appended to ``history``, whose oldest bytes fall off."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock, timeout=0, maxread=READ_SIZE)
+    def __init__(self, printed: int) -> None:
+        super().__init__(printed, timeout=0, maxread=READ_SIZE, use_poll=True)
         self.delayafterread = None
         self.history = bytearray()
         self.dropped = 0
 
     def read_nonblocking(self, size: int = 1, timeout: float | None = -1) -> bytes:
-        try:
-            data = super().read_nonblocking(size, timeout)
-        except BlockingIOError:
-            raise pexpect.TIMEOUT("nothing to read") from None
-        except OSError as error:
-            self.flag_eof = True
-            raise pexpect.EOF(str(error)) from None
+        data = super().read_nonblocking(size, timeout)
         self.history += data
         if (excess := len(self.history) - KEPT_BYTES) > 0:
             del self.history[:excess]
@@ -58,10 +55,14 @@ class _Line(_Spawn):
 
 
 class Console:
-    """What the guest prints: the last MiB is kept, whoever reads. For one thread at a time."""
+    """What the guest prints: the last MiB is kept, whoever reads. For one thread at a time.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._line = _Line(sock)
+    ``printed`` is the end of a pipe to read from, ``keys`` that of another to type into; both stay the caller's.
+    """
+
+    def __init__(self, printed: int, keys: int) -> None:
+        self._line = _Line(printed)
+        self._keys = keys
         self._consumed = 0
         self._searched = 0
         self._reports: tuple[Report, ...] = ()
@@ -121,7 +122,7 @@ class Console:
 
     def send(self, text: str) -> None:
         """Type something at the console."""
-        self._line.send(text.encode())
+        os.write(self._keys, text.encode())
 
     @property
     def reports(self) -> tuple[Report, ...]:

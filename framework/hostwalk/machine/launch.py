@@ -1,18 +1,19 @@
 """Starts machines and ends them.
 
-QEMU gets everything by inherited descriptors: one end of a socket pair for QMP, the console, the agent's port
-and gdb, a memory file for the RAM and one for its standard error. Nothing has a name in a file system, so
-nothing is left when hostwalk is killed; QEMU itself dies with hostwalk (see process.spawn).
+QEMU gets everything by inherited descriptors: one end of a socket pair for QMP, the agent's port and gdb, pipes
+for the console, a memory file for the RAM and one for its standard error. Nothing has a name in a file system,
+so nothing is left when hostwalk is killed; QEMU itself dies with hostwalk (see process.spawn).
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hostwalk import process
 from hostwalk.deadline import Deadline
@@ -26,6 +27,7 @@ from hostwalk.machine.qemu import find_qemu
 from hostwalk.target import Target
 
 QUIT_SECONDS = 1.0
+PIPE_BYTES = 1 << 20
 
 
 @contextmanager
@@ -47,9 +49,9 @@ def launch(
         raise LaunchError(f"{kernel.boot} is a kernel for {kernel.arch}, the target is {target.arch}")
     plan = Plan(target, kernel, image, choose(target, kernel.cache))
     with ExitStack() as stack:
-        ends, wiring = _wire(stack, _new_ram(stack, target))
-        words = _words(plan, wiring, cmdline_extra) + tuple(extra)
-        yield _start(stack, plan, words, (ends, wiring), deadline)
+        wires = _wire(stack, _new_ram(stack, target))
+        words = _words(plan, wires.wiring, cmdline_extra) + tuple(extra)
+        yield _start(stack, plan, words, wires, deadline)
 
 
 @contextmanager
@@ -66,22 +68,18 @@ def thaw(
         stack.callback(os.close, state)
         ram = frozen.open_ram()
         stack.callback(os.close, ram)
-        ends, wiring = _wire(stack, ram)
-        wiring = replace(wiring, state=state)
-        words = command.fork_args(plan.target, find_qemu(plan.target.arch), plan.accel.name, wiring)
-        wires = (replace(ends, ram=-1), wiring)
+        wires = _wire(stack, ram)
+        wires = replace(wires, ends=replace(wires.ends, ram=-1), wiring=replace(wires.wiring, state=state))
+        words = command.fork_args(plan.target, find_qemu(plan.target.arch), plan.accel.name, wires.wiring)
         machine = _start(stack, plan, words + tuple(extra), wires, deadline)
         machine.name = name
         yield machine
 
 
-def _start(
-    stack: ExitStack, plan: Plan, words: Sequence[str], wires: tuple[Ends, command.Wiring], deadline: Deadline
-) -> Machine:
-    ends, wiring = wires
-    qemu = _spawn(stack, words, wiring, ends.stderr)
-    machine = Machine(plan, qemu, process.quote(words), ends)
-    _greet(machine, ends.qmp, deadline)
+def _start(stack: ExitStack, plan: Plan, words: Sequence[str], wires: _Wires, deadline: Deadline) -> Machine:
+    qemu = _spawn(stack, words, wires)
+    machine = Machine(plan, qemu, process.quote(words), wires.ends)
+    _greet(machine, wires.ends.qmp, deadline)
     stack.callback(_end, machine, qemu)
     return machine
 
@@ -103,25 +101,45 @@ def _new_ram(stack: ExitStack, target: Target) -> int:
     return ram
 
 
-def _wire(stack: ExitStack, ram: int) -> tuple[Ends, command.Wiring]:
+@dataclass(frozen=True)
+class _Wires:
+    """Both ends. ``keys`` and ``printed`` are the console's: QEMU's standard input and output."""
+
+    ends: Ends
+    wiring: command.Wiring
+    keys: int
+    printed: int
+
+    @property
+    def theirs(self) -> tuple[int, ...]:
+        """QEMU's ends."""
+        return (*self.wiring.wires, self.keys, self.printed)
+
+
+def _wire(stack: ExitStack, ram: int) -> _Wires:
     """Make the wires; ours are closed with the stack, QEMU's as soon as it has inherited them (_spawn)."""
-    qmp, console, agent, gdb = (socket.socketpair() for _ in range(4))
-    for ours, _ in (qmp, console, agent, gdb):
-        stack.callback(ours.close)
+    qmp, agent, gdb = (socket.socketpair() for _ in range(3))
+    printed, keys = os.pipe(), os.pipe()
     stderr = os.memfd_create("hostwalk-stderr")
-    stack.callback(os.close, stderr)
-    ends = Ends(qmp[0], console[0], agent[0], gdb[0], ram, stderr)
-    wiring = command.Wiring(qmp[1].detach(), console[1].detach(), agent[1].detach(), gdb[1].detach(), ram)
-    return ends, wiring
+    for ours in (qmp[0], agent[0], gdb[0]):
+        stack.callback(ours.close)
+    for fd in (printed[0], keys[1], stderr):
+        stack.callback(os.close, fd)
+    with suppress(OSError):
+        fcntl.fcntl(printed[0], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    ends = Ends(qmp[0], printed[0], keys[1], agent[0], gdb[0], ram, stderr)
+    wiring = command.Wiring(qmp[1].detach(), agent[1].detach(), gdb[1].detach(), ram)
+    return _Wires(ends, wiring, keys[0], printed[1])
 
 
-def _spawn(
-    stack: ExitStack, words: Sequence[str], wiring: command.Wiring, stderr: int
-) -> subprocess.Popen[bytes]:
+def _spawn(stack: ExitStack, words: Sequence[str], wires: _Wires) -> subprocess.Popen[bytes]:
     try:
-        qemu = process.spawn(words, pass_fds=wiring.descriptors, stdout=stderr, stderr=stderr, led=True)
+        qemu = process.spawn(
+            words, pass_fds=wires.wiring.descriptors, led=True,
+            stdin=wires.keys, stdout=wires.printed, stderr=wires.ends.stderr,
+        )  # fmt: skip
     finally:
-        for theirs in (wiring.qmp, wiring.console, wiring.agent, wiring.gdb):
+        for theirs in wires.theirs:
             os.close(theirs)
     stack.callback(process.kill, qemu)
     return qemu

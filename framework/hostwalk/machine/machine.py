@@ -76,10 +76,11 @@ class BootableImage(Protocol):
 
 @dataclass(frozen=True)
 class Ends:
-    """Hostwalk's ends of the wires to QEMU; ``port`` is the agent's."""
+    """Hostwalk's ends of the wires to QEMU; ``port`` is the agent's, ``keys`` what is typed at the console."""
 
     qmp: socket.socket
-    console: socket.socket
+    console: int
+    keys: int
     port: socket.socket
     gdb: socket.socket
     ram: int
@@ -115,7 +116,7 @@ class Machine:
         self.name = str(plan.target)
         self.phase = Phase.BOOT
         self.broken: HostwalkError | None = None
-        self.console = Console(ends.console)
+        self.console = Console(ends.console, ends.keys)
         self.port = ends.port
         self.ram_fd = ends.ram
         self.ram_size = plan.target.memory << 20

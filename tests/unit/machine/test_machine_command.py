@@ -15,7 +15,7 @@ from hostwalk.machine.command import (
 from hostwalk.machine.qemu import Qemu
 from hostwalk.target import Arch, Target
 
-WIRING = Wiring(qmp=10, console=11, agent=12, gdb=13, ram=14)
+WIRING = Wiring(qmp=10, agent=12, gdb=13, ram=14)
 X86_64, ARM64 = Target(Arch.X86_64), Target(Arch.ARM64)
 
 
@@ -25,10 +25,10 @@ def after(words: tuple[str, ...], option: str) -> str:
 
 def test_everything_comes_by_descriptor() -> None:
     words = channel_args(WIRING)
-    for fd in (10, 11, 12, 13):
+    for fd in (10, 12, 13):
         assert sum(f"fd={fd}" in word for word in words) == 1
     assert not [word for word in words if "path=" in word or "/" in word]
-    assert WIRING.descriptors == (10, 11, 12, 13, 14)
+    assert WIRING.descriptors == (10, 12, 13, 14)
 
 
 def test_ram_is_the_shared_memory_file() -> None:
