@@ -1,6 +1,7 @@
 """Cells: running targets, kept ready for the claims.
 
-Each claim gets a machine of its own, a fork of the target's template; the next one is forked while a claim runs. Or
+Each claim gets a machine of its own, in the state of the target's template: a fork, or one that served a claim
+before and was taken back. The next one is made ready while a claim runs. Or
 all claims of a target share one machine, and a fresh one takes its place when it breaks. Where no template can be
 made, that machine is booted, and its ``origin`` says why. The next target is made ready in the background.
 """
@@ -58,6 +59,15 @@ class Source:
                 return template_of(self.prepared).fork()
         return replace(boot(self.prepared), origin=f"booted, and shared: no template ({self.reason})")
 
+    def renew(self, used: Cell | None) -> Cell:
+        """Return a cell as fresh as :meth:`make`'s: one that served a claim, taken back, where that can be."""
+        if used is None or self.template is None:
+            return self.make()
+        try:
+            return self.template.reset(used)
+        except CacheError:
+            return self.make()
+
 
 class Cells:
     """The machines of a run; a context manager that ends them all."""
@@ -70,6 +80,7 @@ class Cells:
         self._workers = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="hostwalk-cells")
         self._sources: dict[Target, Future[Source]] = {}
         self._next: Future[Cell] | None = None
+        self._used: Cell | None = None
         self._cell: Cell | None = None
         self._current: Target | None = None
         self._ends: list[tuple[Cell, Future[None]]] = []
@@ -90,15 +101,18 @@ class Cells:
         The cell of the claim before is ended, if it is not the same. Raises what :func:`prepare` and
         :func:`boot` raise; a failure to prepare a target is not tried again.
         """
-        if self._cell is not None:
-            well = self._is_well(self._cell)
-            if well and self._current == target and not self._is_for_one(target):
-                return self._cell
-            self._end(self._cell)
-            self._cell = None
+        used, self._cell = self._cell, None
+        if used is not None:
+            well = self._is_well(used) and self._current == target
+            if well and not self._is_for_one(target):
+                self._cell = used
+                return used
+            if not well:
+                self._end(used)
+                used = None
         if self._current != target:
             self._turn_to(target)
-        self._cell = self._take(target)
+        self._cell = self._take(target, used)
         self.identities[target.name] = f"{self._cell.identity}, {self._cell.origin}"
         return self._cell
 
@@ -117,13 +131,16 @@ class Cells:
             if wanted not in self._sources:
                 self._sources[wanted] = self._workers.submit(self._source, wanted)
 
-    def _take(self, target: Target) -> Cell:
-        """Return the machine that was made ready, and have the next one made."""
+    def _take(self, target: Target, used: Cell | None) -> Cell:
+        """Return the machine that was made ready, and have the next one made, of the one that was used if there is."""
+        ready, self._next, self._used = self._next, None, used
         source = _result(self._sources[target])
-        ready, self._next = self._next, None
-        cell = _result(ready) if ready is not None else source.make()
+        if ready is not None:
+            cell = _result(ready)
+        else:
+            cell, self._used = source.renew(used), None
         if self._is_for_one(target):
-            self._next = self._workers.submit(source.make)
+            self._next = self._workers.submit(source.renew, self._used)
         return cell
 
     def _is_for_one(self, target: Target) -> bool:
@@ -154,9 +171,13 @@ class Cells:
         self._ends.append((cell, self._workers.submit(cell.close)))
 
     def _drop_next(self) -> None:
-        if self._next is not None and not self._next.cancel() and self._next.exception() is None:
+        """Give up the machine that is being made ready, and the used one that it was to be made of."""
+        if self._next is None or self._next.cancel():
+            if self._used is not None:
+                self._end(self._used)
+        elif self._next.exception() is None:
             self._end(self._next.result())
-        self._next = None
+        self._next = self._used = None
 
     def close(self) -> None:
         """End every machine; what is still being fetched, built or booted is given up."""
@@ -166,11 +187,15 @@ class Cells:
         with ExitStack() as stack:
             for cell, end in self._ends:
                 stack.callback(cell.close if end.cancelled() else end.result)
-            if self._next is not None and not self._next.cancelled() and self._next.exception() is None:
-                stack.callback(self._next.result().close)
-            if self._cell is not None:
-                stack.callback(self._cell.close)
-            self._ends, self._next, self._cell = [], None, None
+            for rest in filter(None, (self._unused(), self._cell)):
+                stack.callback(rest.close)
+            self._ends, self._next, self._used, self._cell = [], None, None, None
+
+    def _unused(self) -> Cell | None:
+        """Return the machine that was made ready, or the one that it was to be made of."""
+        if self._next is None or self._next.cancelled():
+            return self._used
+        return self._next.result() if self._next.exception() is None else None
 
 
 def _result(future: Future[Made]) -> Made:

@@ -104,7 +104,7 @@ class Template:
         Raises LaunchError, BootError, AgentError, WalkError, CacheError.
         """
         deadline, number = Deadline.after(seconds), next(self._numbers)
-        name = f"fork {number} of template {self.name} of {self.prepared.target}"
+        name = self._name_of(number)
         plan = Plan(self.prepared.target, self.prepared.kernel, self.prepared.image, self.accel)
         with ExitStack() as stack:
             try:
@@ -138,12 +138,17 @@ class Template:
         if cell.machine not in self._rewinders:
             self._rewinders[cell.machine] = Rewinder(cell.machine, self.frozen)
         self._rewinders[cell.machine].rewind()
+        number = next(self._numbers)
+        cell.machine.name = self._name_of(number)
         agent = self._agent(cell.machine)
-        agent.hello(Deadline.after(FORK_SECONDS), fork=next(self._numbers))
+        agent.hello(Deadline.after(FORK_SECONDS), fork=number)
         again = replace(cell, agent=agent, janitor=Subject(agent, *self.facts.janitor))
         if seed is not None:
             entropy.reseed(again, seed)
         return again
+
+    def _name_of(self, number: int) -> str:
+        return f"fork {number} of template {self.name} of {self.prepared.target}"
 
     def _greet(self, machine: Machine, number: int, deadline: Deadline, stack: ExitStack) -> Cell:
         agent = self._agent(machine)

@@ -48,6 +48,11 @@ class _Line(_Spawn):
             self.dropped += excess
         return data
 
+    def forget(self) -> None:
+        """Drop what is kept."""
+        self.dropped += len(self.history)
+        self.history.clear()
+
     @property
     def total(self) -> int:
         """Bytes read since the beginning."""
@@ -63,6 +68,7 @@ class Console:
     def __init__(self, printed: int, keys: int) -> None:
         self._line = _Line(printed)
         self._keys = keys
+        self._begun = 0
         self._consumed = 0
         self._searched = 0
         self._reports: tuple[Report, ...] = ()
@@ -87,7 +93,14 @@ class Console:
     def silent(self) -> bool:
         """Whether nothing at all was printed."""
         self.drain()
-        return self._line.total == 0
+        return self._line.total == self._begun
+
+    def forget(self) -> None:
+        """Drop all that was printed so far: the machine begins anew."""
+        self.drain()
+        self._line.forget()
+        self._begun = self._consumed = self._searched = self._line.total
+        self._reports = ()
 
     def drain(self, deadline: Deadline | None = None) -> bool:
         """Take in what has arrived, waiting until ``deadline`` if given; say whether there was anything."""

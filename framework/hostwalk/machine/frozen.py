@@ -155,6 +155,7 @@ class Rewinder:
             refusal = self._machine.qmp.hmp(f"loadvm {SNAPSHOT}").strip()
             if refusal:
                 raise MachineError(f"QEMU did not go back to the snapshot: {refusal}")
+            self._machine.console.forget()
             return self._restore()
 
     def _restore(self) -> int:
