@@ -4,7 +4,7 @@ All forks of a template draw the same numbers, for the state of the kernel's gen
 host can give a fork another key: drivers/char/random.c keeps it in ``base_crng``, a key of 32 bytes and its
 generation, in some kernels with its birth between them; a processor whose own key is of another generation takes a
 new one. That layout is in no header, so it is recognised: the generation is the latest that the processors' keys
-(``crngs``) have.
+(``crngs``) have, or one of the next few.
 
 The kernel reseeds itself at intervals, from what differs between runs: every minute, soon after a boot each time that
 half of the time since then has passed. From then on the numbers of two forks differ in any case.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEY_SIZE = 32
 PLACES = (32, 40)
-LARGEST = 1 << 32
+AHEAD = 16
 UNUSED = (1 << 64) - 1
 
 
@@ -56,9 +56,9 @@ def _generator(linux: Linux) -> tuple[int, int]:
     """Return the addresses of base_crng and of its generation, recognised."""
     base, per_cpu = linux.symbols["base_crng"], linux.symbols["crngs"]
     known = {linux.uint(linux.per_cpu(per_cpu, cpu) + KEY_SIZE) for cpu in linux.cpus()} - {UNUSED}
+    latest = max(known, default=1)
     for place in PLACES:
-        generation = linux.uint(base + place)
-        if 0 < generation < LARGEST and generation == max(known, default=0):
+        if latest <= linux.uint(base + place) < latest + AHEAD:
             return base, base + place
     raise WalkError(
         f"the kernel's random generator is not laid out as known: its processors have {sorted(known)}"

@@ -47,8 +47,9 @@ class Agent:
     """The client of one guest's agent, on the stream socket ``port``.
 
     ``abi`` is the agent's table, ``layout`` the exerciser's. ``watch`` is called at least every 50 ms while a
-    reply is awaited and raises when the guest has crashed. Every operation has ``seconds`` to end. An agent
-    that once did not answer is ``broken``: the reason is kept and every later request is refused.
+    reply is awaited, and when a subject has died; it raises when the guest has crashed. Every operation has
+    ``seconds`` to end. An agent that once did not answer is ``broken``: the reason is kept and every later request
+    is refused.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class Agent:
         if reply.status == self.abi["HOSTWALK_BAD_OP"]:
             raise AgentError(f"the agent refused {ticket.what}: no such operation, or the subject is busy")
         if reply.status == self.abi["HOSTWALK_NO_SUBJECT"]:
+            self._stream.watch()
             status, pid = reply.args[:2]
             raise SubjectDied(ticket.what, ticket.subject, pid, status, self.names.ending(status))
         return reply

@@ -73,7 +73,7 @@ class FrameStream:
     def __init__(self, port: socket.socket, codec: Codec, watch: Callable[[], None] | None = None) -> None:
         self._port = port
         self._codec = codec
-        self._watch = watch or (lambda: None)
+        self.watch = watch or (lambda: None)
         self._received = bytearray()
         self._poll = select.poll()
 
@@ -116,12 +116,12 @@ class FrameStream:
     def _wait(self, event: int, deadline: Deadline, what: str) -> None:
         self._poll.register(self._port, event)
         while not self._poll.poll(1000 * min(WATCH_SECONDS, deadline.remaining)):
-            self._watch()
+            self.watch()
             if deadline.expired:
                 raise GuestHungError(
                     f"no answer to {what} within {deadline.seconds:.0f} s", phase=Phase.OPERATION
                 )
 
     def _closed(self, what: str) -> MachineDiedError:
-        self._watch()
+        self.watch()
         return MachineDiedError(f"the agent's port closed during {what}", phase=Phase.OPERATION)
