@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import shutil
@@ -158,6 +159,18 @@ def damage(path: Path) -> None:
 
 
 def assert_sound(cache: Path) -> None:
-    """Fail if an unfinished entry is left in a cache."""
-    temporary = cache / ".tmp"
-    assert not temporary.is_dir() or not list(temporary.iterdir())
+    """Fail if an unfinished entry is left in a cache that nobody is making."""
+    left = [path for path in entries(cache, ".tmp") if path.suffix != ".lock" and not is_being_made(path)]
+    assert left == []
+
+
+def is_being_made(path: Path) -> bool:
+    """Whether the maker of an unfinished entry still holds its lock."""
+    try:
+        with path.with_suffix(".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return not path.exists()
+    return False

@@ -19,7 +19,7 @@ import os, signal
 from hostwalk.claim import claim
 from hostwalk.sabotage import refcount
 
-USED = set()
+DEAD = set()
 
 def says(id, sentence="The kernel survives."):
     return claim(id, "failures(7)", sentence, sabotage=refcount(+1))
@@ -29,43 +29,42 @@ def ioctl(subject, name):
 
 @says("fail.false.1", "A touched page has three references.")
 def test_false(subject, witness):
-    USED.add(witness.machine.pid)
     assert witness.pages(subject.mmap(pages=2, prot="rw").touch()).refcounts == 3
 
 @says("fail.panic.1")
 def test_panic(subject, witness):
-    USED.add(witness.machine.pid)
+    DEAD.add(witness.machine.pid)
     subject.agent.crash("panic")
     subject.mmap(pages=1).touch()
 
 @says("fail.fresh.1")
 def test_fresh(subject, witness):
-    assert witness.machine.pid not in USED
-    USED.add(witness.machine.pid)
+    assert witness.machine.pid not in DEAD
     subject.mmap(pages=1).touch()
 
 @says("fail.oops.1")
 def test_oops(subject, witness):
-    USED.add(witness.machine.pid)
+    DEAD.add(witness.machine.pid)
     assert ioctl(subject, "OOPS").value == 0
 
 @says("fail.late.1")
 def test_damage_that_shows_when_the_subject_ends(subject, witness):
-    assert witness.machine.pid not in USED
+    assert witness.machine.pid not in DEAD
     pfn = int(witness.pages(subject.mmap(pages=1).touch()).pfns[0])
     with witness.moment() as moment:
-        member = moment.linux.page(pfn).address + moment.linux.layout.offsetof("struct page", "_mapcount")
-        moment.memory.write(moment.linux.phys(member), (-7 % (1 << 32)).to_bytes(4, "little"))
+        place = moment.page_field(moment.linux.page(pfn), "flags")
+        flags = int.from_bytes(moment.memory.read(place, 8), "little") | 1 << moment.layout["PG_private"]
+        moment.memory.write(place, flags.to_bytes(8, "little"))
 
 @says("fail.spin.1")
 def test_spin(subject, witness):
-    USED.add(witness.machine.pid)
+    DEAD.add(witness.machine.pid)
     subject.agent.seconds = 2
     ioctl(subject, "SPIN")
 
 @says("fail.killed.1")
 def test_killed(subject, witness):
-    assert witness.machine.pid not in USED
+    assert witness.machine.pid not in DEAD
     os.kill(witness.machine.pid, signal.SIGKILL)
     subject.mmap(pages=1).touch()
 
@@ -137,7 +136,7 @@ def test_a_crash_breaks_its_claim_and_no_other(crashes: Reported) -> None:
     [
         ("fail.panic.1", "Kernel panic - not syncing: sysrq triggered crash", "sysrq_handle_crash"),
         ("fail.oops.1", "BUG: kernel NULL pointer dereference, address: 0000000000000000", "hostwalk_ioctl"),
-        ("fail.late.1", "BUG: Bad page map in process subject", "unmap_page_range"),
+        ("fail.late.1", "BUG: Bad page state in process subject", "bad_page"),
     ],
 )
 def test_a_crash_is_told_with_the_kernels_report(
@@ -211,7 +210,7 @@ def test_a_killed_qemu_is_told_from_a_hang(silences: Reported) -> None:
 
 
 def test_claims_of_another_repository_are_explained_by_pytest(hostwalk: Hostwalk) -> None:
-    program = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "hostwalk.plugin")
+    program = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
     words = (str(hostwalk.place / "claims"), "--hostwalk-arch=x86_64", "-k", "fail.false")
     done = replace(hostwalk, program=program).run(*words, seconds=SECONDS)
     assert done.status == 1

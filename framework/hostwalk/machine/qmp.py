@@ -7,6 +7,7 @@ half a millisecond on an idle host.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import functools
 import logging
@@ -14,6 +15,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ from hostwalk.deadline import Deadline
 from hostwalk.errors import GuestHungError, HostwalkError, MachineDiedError, Phase
 
 DEFAULT_SECONDS = 10.0
+END_SECONDS = 1.0
 EVENTS_KEPT = 1000
 _T = TypeVar("_T")
 _lock = threading.Lock()
@@ -56,7 +59,21 @@ class Event:
 def _start_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="hostwalk-qmp", daemon=True).start()
+    atexit.register(_end_tasks, loop)
     return loop
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """End what still runs when the program ends, lest the interpreter complains of each task."""
+    with suppress(concurrent.futures.TimeoutError):
+        asyncio.run_coroutine_threadsafe(_cancelled(), loop).result(END_SECONDS)
+
+
+async def _cancelled() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _wait(coroutine: Coroutine[Any, Any, _T], deadline: Deadline, what: str) -> _T:
