@@ -74,6 +74,7 @@ class Hostwalk:
         self.temporary.mkdir(parents=True, exist_ok=True)
         own = {
             "HOSTWALK_CACHE": str(self.cache),
+            "HOSTWALK_COMMAND": "hostwalk",
             "HOSTWALK_INSTALL": "no",
             "HOSTWALK_TEST_MARK": self.mark,
             "PYTHONPATH": str(TOP / "framework"),
