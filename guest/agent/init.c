@@ -162,11 +162,21 @@ static void load_modules(void)
 	load_module("/hostwalk.ko", parameters);
 }
 
+/* Same inputs, same run: addresses are fixed, and pages are not moved behind a subject's back. */
+static void hold_still(void)
+{
+	static const char compaction[] = "/proc/sys/vm/compaction_proactiveness";
+
+	write_file("/proc/sys/kernel/randomize_va_space", "0");
+	if (!access(compaction, F_OK))
+		write_file(compaction, "0");
+}
+
 void init_system(void)
 {
 	mount_all();
 	open_console();
-	write_file("/proc/sys/kernel/randomize_va_space", "0");
+	hold_still();
 	load_modules();
 }
 
