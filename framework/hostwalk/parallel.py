@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hostwalk.errors import HostwalkError
+from hostwalk.observed import Observed
 from hostwalk.report.model import Result, Verdict
 from hostwalk.target import Target
 from hostwalk.template import measured_forks
@@ -64,13 +65,15 @@ def is_worker(config: pytest.Config) -> bool:
 def packed(result: Result) -> dict[str, Any]:
     """Return a result as plain data."""
     values = {field.name: getattr(result, field.name) for field in fields(result)}
-    return values | {"target": result.target.name, "verdict": str(result.verdict)}
+    observed = result.observed.plain()
+    return values | {"target": result.target.name, "verdict": str(result.verdict), "observed": observed}
 
 
 def unpacked(values: Mapping[str, Any], targets: Iterable[Target]) -> Result:
     """Return the result that was packed."""
     target = next(target for target in targets if target.name == values["target"])
-    return Result(**{**values, "target": target, "verdict": Verdict(values["verdict"])})
+    told = {"target": target, "verdict": Verdict(values["verdict"]), "observed": Observed.of(values["observed"])}
+    return Result(**{**values, **told})
 
 
 class Sender:

@@ -25,6 +25,7 @@ from hostwalk.image import build_module as build_a_module
 from hostwalk.image.layout import Layout
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.machine import Machine
+from hostwalk.observed import NOTHING
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Result, Run, Verdict
 from hostwalk.sabotage import Saboteur
@@ -236,8 +237,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     witness.require(claim)
     if witness.saboteur is not None:
         return (yield from _sabotaged(claim, witness))
+    subject = pyfuncitem.funcargs.get("subject")
     try:
-        result = yield
+        with witness.observing(subject if isinstance(subject, Subject) else None):
+            result = yield
     except (HostwalkError, AssertionError) as error:
         if isinstance(error, HostwalkError):
             witness.machine.explain(error)
@@ -332,11 +335,13 @@ def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float)
     session = item.config.stash[SESSION]
     target = item.callspec.params["target"]
     assert isinstance(target, Target)
+    witness = item.funcargs.get("witness")
+    observed = witness.observed if isinstance(witness, Witness) else NOTHING
     path, line, _ = item.location
     session.results.append(
         Result(
             claim.id, claim.page, claim.sentence, target, ending.verdict, ending.reason, ending.detail,
             seconds, rerun_command(claim, target, session.options),
-            f"{path}:{(line or 0) + 1}", item.nodeid,
+            f"{path}:{(line or 0) + 1}", item.nodeid, observed,
         )
     )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from hostwalk.audit import Audit, collect, judge
+from hostwalk.cost import Cost
 from hostwalk.errors import GuestCrashError, HostwalkError
 from hostwalk.guest import Area, Probe, probing
 from hostwalk.linux import Mm, Node
@@ -17,6 +18,7 @@ from hostwalk.linux.mm import percpu_sum
 from hostwalk.linux.node import NODE_STATS
 from hostwalk.memory import covers
 from hostwalk.moment import Moment
+from hostwalk.observed import NOTHING, Observed, comparable, printed
 from hostwalk.paging import walk
 from hostwalk.readings import (
     NO_PFN,
@@ -59,7 +61,9 @@ class Witness:
         self.layout = cell.prepared.image.layout
         self.saboteur = saboteur
         self.readings: list[Reading] = []
+        self.observed = NOTHING
         self._reports = len(self.machine.reports)
+        self._printed = self.machine.console.printed
 
     @contextmanager
     def moment(self) -> Iterator[Moment]:
@@ -206,6 +210,18 @@ class Witness:
         for report in self.machine.reports[self._reports :]:
             if not claim.warns or not re.search(claim.warns, report.text):
                 raise ClaimBrokenError(f"the kernel warned: {report.title}\n{report.text}")
+
+    @contextmanager
+    def observing(self, subject: Process | None) -> Iterator[None]:
+        """Leave in ``observed`` what the block has read, what it has cost the subject, and what the kernel printed."""
+        before = Cost.of(self, subject) if subject is not None else None
+        try:
+            yield
+        finally:
+            after = Cost.of(self, subject) if subject is not None and before is not None else None
+            costs = after.since(before) if before is not None and after is not None else ()
+            text, reports = self.machine.console.since(self._printed), self.machine.reports[self._reports :]
+            self.observed = Observed(comparable(self.readings), costs, printed(text, reports))
 
     def check_invariants(self) -> None:
         """Raise ClaimBrokenError for an invariant that does not hold of some process."""

@@ -177,8 +177,12 @@ HOSTWALK_MEMBER(struct task_struct, flags);
 HOSTWALK_MEMBER(struct task_struct, __state);
 HOSTWALK_MEMBER(struct task_struct, exit_state);
 HOSTWALK_MEMBER(struct task_struct, real_parent);
+HOSTWALK_MEMBER(struct task_struct, min_flt);
+HOSTWALK_MEMBER(struct task_struct, maj_flt);
 HOSTWALK_MEMBER(struct signal_struct, thread_head);
 HOSTWALK_MEMBER(struct signal_struct, nr_threads);
+HOSTWALK_MEMBER(struct signal_struct, min_flt);
+HOSTWALK_MEMBER(struct signal_struct, maj_flt);
 HOSTWALK_MEMBER(struct list_head, next);
 HOSTWALK_MEMBER(struct list_head, prev);
 

@@ -56,6 +56,15 @@ class Task:
         for node in entries(self.linux, head):
             yield Task(self.linux, node - layout.offsetof("struct task_struct", "thread_node"))
 
+    @property
+    def faults(self) -> tuple[int, int]:
+        """Minor and major page faults of its process, those of threads that have ended too: getrusage(2)."""
+        return self._faults("min_flt"), self._faults("maj_flt")
+
+    def _faults(self, name: str) -> int:
+        ended = self.linux.member(self._get("signal"), "struct signal_struct", name)
+        return ended + sum(thread._get(name) for thread in self.threads())
+
     def __str__(self) -> str:
         return f"{self.comm} (pid {self.pid}) at {self.address:#x}"
 

@@ -102,6 +102,17 @@ class Console:
         self._begun = self._consumed = self._searched = self._line.total
         self._reports = ()
 
+    @property
+    def printed(self) -> int:
+        """Bytes that were printed so far: a mark for ``since``."""
+        self.drain()
+        return self._line.total
+
+    def since(self, mark: int) -> str:
+        """Return what was printed behind a mark, as far as it is kept."""
+        self.drain()
+        return _plain(self._line.history[max(0, mark - self._line.dropped) :])
+
     def drain(self, deadline: Deadline | None = None) -> bool:
         """Take in what has arrived, waiting until ``deadline`` if given; say whether there was anything."""
         before = self._line.total

@@ -60,4 +60,7 @@ def _result(result: Result) -> dict[str, Any]:
         "rerun": result.rerun,
         "where": result.where,
         "nodeid": result.nodeid,
+        "state": result.observed.digest,
+        "costs": dict(result.observed.costs),
+        "printed": list(result.observed.warnings),
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hostwalk.observed import NOTHING, Observed
 from hostwalk.target import Target
 
 
@@ -31,6 +32,7 @@ class Result:
     ``page`` is the manual page and ``sentence`` its words. ``reason`` says why the claim is not applicable,
     is unproven or departs; ``detail`` explains a broken claim in several lines: what was claimed, what the
     witness saw, the decoded entry. ``rerun`` is a command that repeats just this, ``where`` is FILE:LINE.
+    ``observed`` is what another run of the same claim can be compared with.
     """
 
     claim_id: str
@@ -44,6 +46,7 @@ class Result:
     rerun: str = ""
     where: str = ""
     nodeid: str = ""
+    observed: Observed = NOTHING
 
 
 @dataclass(frozen=True)

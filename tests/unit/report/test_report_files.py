@@ -110,5 +110,5 @@ def test_json_schema_is_stable(run: Run) -> None:
     ]  # fmt: skip
     assert list(document["results"][0]) == [
         "claim", "page", "sentence", "target", "verdict", "reason", "detail", "seconds", "rerun", "where",
-        "nodeid",
+        "nodeid", "state", "costs", "printed",
     ]  # fmt: skip
