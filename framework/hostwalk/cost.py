@@ -22,8 +22,14 @@ class Cost:
 
     @classmethod
     def of(cls, witness: Witness, subject: Process) -> Self | None:
-        """Return a subject's; None where the machine or the subject's address space cannot be read any more."""
+        """Return a subject's, once it has had time to end what it was doing.
+
+        None where the machine or the subject's address space cannot be read any more.
+        """
+        if witness.cell.broken:
+            return None
         try:
+            witness.cell.settle()
             with witness.moment() as moment:
                 task = moment.linux.task(subject.pid)
                 return cls(*task.faults, task.mm.pgtables_bytes) if task.mm is not None else None

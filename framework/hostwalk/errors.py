@@ -9,6 +9,7 @@ The tree::
      +-- FetchError          a download failed or is not what it should be
      +-- CacheError          the cache cannot be read or written
      +-- BuildError          a compiler or linker failed                (exit status 125 where asked for)
+     +-- UntestableError     a kernel to be tested cannot be built or booted (exit status 125, for git bisect)
      +-- LaunchError         QEMU did not start
      +-- MachineError        a machine that had started is not usable any more
      |    +-- BootError      the guest did not come up
@@ -128,6 +129,13 @@ class BuildError(HostwalkError):
     """A compiler or linker failed."""
 
     default_phase = Phase.BUILD
+
+
+class UntestableError(HostwalkError):
+    """A kernel that was to be tested cannot be built or does not boot: it is neither good nor bad."""
+
+    default_phase = Phase.BUILD
+    exit_status = 125
 
 
 class LaunchError(HostwalkError):

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from hostwalk.linux import Page, Vma
 from hostwalk.linux.pages import ALIASES
-from hostwalk.machine.reports import Report
+from hostwalk.machine.reports import STAMP, TRACE_LINE, Report
 from hostwalk.paging import Leaf
 from hostwalk.readings import (
     NO_PFN,
@@ -31,7 +31,9 @@ from hostwalk.readings import (
     VmasReading,
 )
 
-MIRRORED = frozenset("P RW US A D NX PS PAT PWT PCD V USER RO AF DBM PXN UXN".split())
+MIRRORED = frozenset(
+    ("P", "RW", "US", "A", "D", "NX", "PS", "PAT", "PWT", "PCD", "V", "USER", "RO", "AF", "DBM", "PXN", "UXN")
+)
 """Hardware flags that rights, memory type and Linux's own terms say already."""
 MM_FIELDS = (
     "rss_anon", "rss_file", "rss_shmem", "rss_swap", "total_vm", "locked_vm", "pinned_vm", "data_vm", "map_count",
@@ -77,7 +79,10 @@ class Observed:
     def of(cls, values: Mapping[str, Any]) -> Self:
         """Return what :meth:`plain` made plain."""
         readings = tuple(
-            Seen(title, tuple((name, tuple((text, int(count)) for text, count in runs)) for name, runs in fields))
+            Seen(
+                title,
+                tuple((name, tuple((text, int(count)) for text, count in runs)) for name, runs in fields),
+            )
             for title, fields in values["readings"]
         )
         costs = tuple((str(name), int(value)) for name, value in values["costs"])
@@ -103,33 +108,43 @@ def comparable(readings: Sequence[Reading]) -> tuple[Seen, ...]:
 
 
 def plain_title(text: str) -> str:
-    """Return a reading's title, or a line of the kernel's, without what tells machines apart."""
-    for pattern, instead in _VARYING:
-        text = pattern.sub(instead, text)
-    return text.strip()
+    """Return a reading's title without addresses and process numbers."""
+    return _replaced(text, _IN_TITLES)
+
+
+def plain_line(text: str) -> str:
+    """Return what the kernel printed on a line without its time and its numbers, which differ between machines."""
+    return _replaced(STAMP.sub("", text), _IN_LINES)
 
 
 def printed(text: str, reports: Sequence[Report]) -> tuple[str, ...]:
-    """Return what the kernel printed, each line once: of a report its title alone, of the rest every line."""
-    told = {line for report in reports for line in report.text.splitlines()}
-    lines = [report.title for report in reports]
-    lines += [line for line in text.splitlines() if line.strip() and line not in told]
-    return tuple(dict.fromkeys(filter(None, map(plain_title, lines))))
+    """Return what the kernel printed, each line once: of a report its title, of the rest all but stack traces."""
+    told = {STAMP.sub("", line) for report in reports for line in report.text.splitlines()}
+    lines = [STAMP.sub("", line) for line in text.splitlines()]
+    rest = [line for line in lines if line not in told and not _is_of_a_trace(line)]
+    return tuple(dict.fromkeys(filter(None, map(plain_line, [*(report.title for report in reports), *rest]))))
 
 
-_VARYING = tuple(
-    (re.compile(pattern), instead)
-    for pattern, instead in (
-        (r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?", ""),
-        (r" at 0x[0-9a-f]+ of pid \d+", ""),
-        (r" of pid \d+", ""),
-        (r"0x[0-9a-f]+-0x[0-9a-f]+ \((\d+ pages) of .*\)$", r"\1"),
-        (r"\+0x[0-9a-f]+/0x[0-9a-f]+", ""),
-        (r"(\.[ch]:)\d+", r"\1…"),
-        (r"\b0x[0-9a-f]+\b", "0x…"),
-        (r"\b(?=[a-f]*\d)[0-9a-f]{8,16}\b", "…"),
-        (r"\b(CPU|PID|pid|Comm|comm|pfn|cpu)([:# ]+)[\w#]+", r"\1\2…"),
-    )
+def _is_of_a_trace(line: str) -> bool:
+    return TRACE_LINE.search(line) is not None or line.lstrip().startswith(_TRACE_HEADS)
+
+
+def _replaced(text: str, patterns: Sequence[tuple[str, str]]) -> str:
+    for pattern, instead in patterns:
+        text = re.sub(pattern, instead, text)
+    return text.strip()
+
+
+_TRACE_HEADS = ("CPU: ", "Tainted: ", "Hardware name: ", "Call trace:", "Code: ")
+_IN_TITLES = (
+    (r" at 0x[0-9a-f]+ of pid \d+", ""),
+    (r" of pid \d+", ""),
+    (r"0x[0-9a-f]+-0x[0-9a-f]+ \((\d+ pages) of .*\)$", r"\1"),
+)
+_IN_LINES = (
+    (r"\+0x[0-9a-f]+/0x[0-9a-f]+", ""),
+    (r"\bsubject-\d+(?: \(\d+\)|:\d+)?", "subject"),
+    (r"\b(?:0x)?[0-9a-f]*\d[0-9a-f]*\b", "…"),
 )
 
 
@@ -154,7 +169,11 @@ def _fields(reading: Reading) -> list[tuple[str, Runs]]:
 
 def _mm(reading: MmReading) -> list[tuple[str, Runs]]:
     numbers = [(name, _one(getattr(reading, name))) for name in MM_FIELDS]
-    return [*numbers, ("flags", _one(_words(reading.flag_names))), ("def_flags", _one(_words(reading.def_flags)))]
+    return [
+        *numbers,
+        ("flags", _one(_words(reading.flag_names))),
+        ("def_flags", _one(_words(reading.def_flags))),
+    ]
 
 
 def _vmas(vmas: Sequence[Vma]) -> list[tuple[str, Runs]]:

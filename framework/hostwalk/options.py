@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostwalk.errors import UsageError
@@ -28,6 +28,7 @@ class CheckOptions:
     ``symbols`` belong to a kernel that was given as a file. ``seed`` None draws one, and the run prints it.
     ``isolation``: each ``claim`` on a machine of its own, or all of a ``cell`` on one. ``workers`` run at once: a
     number, or auto. ``audit``: hold each kept claim's processes against the standing invariants.
+    ``shard``: the Ith of N parts of the claims, as ``I/N``. ``instead``: a kernel in the place of each cell's own.
     """
 
     kernels: tuple[str, ...] = ()
@@ -48,11 +49,15 @@ class CheckOptions:
     workers: str = "0"
     nodeids: tuple[str, ...] = ()
     matrix: str = ""
+    shard: str = ""
+    instead: str = ""
 
     @property
     def targets(self) -> tuple[Target, ...]:
         """The cells asked for, in a stable order; raises UsageError when there are none or one makes no sense."""
         targets = self._chosen()
+        if self.instead:
+            targets = tuple(dict.fromkeys(replace(target, kernel=self.instead) for target in targets))
         for target in targets:
             if target.kernel.startswith(DEBIAN):
                 Wanted.parse(target.kernel, target.arch)
@@ -99,6 +104,7 @@ class CheckOptions:
             f"--hostwalk-memory={self.memory}",
             f"--hostwalk-smp={self.cpus}",
             f"--hostwalk-isolation={self.isolation}",
+            *([f"--hostwalk-instead={self.instead}"] if self.instead else []),
         ]
 
     def _file_arguments(self) -> list[str]:
@@ -110,5 +116,6 @@ class CheckOptions:
             *(["--hostwalk-sabotage"] if self.sabotage else []),
             *([] if self.audit else ["--hostwalk-no-audit"]),
             *([f"--hostwalk-seed={self.seed}"] if self.seed is not None else []),
+            *([f"--hostwalk-shard={self.shard}"] if self.shard else []),
             *(["-k", self.keyword] if self.keyword else []),
         ]

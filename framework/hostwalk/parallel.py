@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PARCEL = "hostwalk"
 RECEIVER = "hostwalk-receiver"
 SEED = "hostwalk_seed"
+SELECTED = "hostwalk_selected"
 CRASHED = "???"
 PYTHON_BYTES = 192 << 20
 MACHINES = 2
@@ -72,7 +73,11 @@ def packed(result: Result) -> dict[str, Any]:
 def unpacked(values: Mapping[str, Any], targets: Iterable[Target]) -> Result:
     """Return the result that was packed."""
     target = next(target for target in targets if target.name == values["target"])
-    told = {"target": target, "verdict": Verdict(values["verdict"]), "observed": Observed.of(values["observed"])}
+    told = {
+        "target": target,
+        "verdict": Verdict(values["verdict"]),
+        "observed": Observed.of(values["observed"]),
+    }
     return Result(**{**values, **told})
 
 
@@ -133,6 +138,12 @@ class Receiver:
         elif report.when == CRASHED:
             self._keep(len(self._results), self._lost(report))
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Hear how many claims there were before a shard of them was chosen."""
+        output = getattr(node, "workeroutput", {})
+        self._session.selected = max(self._session.selected, int(output.get(SELECTED, 0)))
+
     def _keep(self, number: int, result: Result) -> None:
         self._results[number, result.nodeid] = result
         self._session.results[:] = [self._results[key] for key in sorted(self._results)]
@@ -145,6 +156,13 @@ class Receiver:
         return Result(
             report.nodeid, "", "", target, Verdict.UNPROVEN, reason, report.longreprtext, nodeid=report.nodeid
         )
+
+
+def tell_selected(config: pytest.Config, selected: int) -> None:
+    """Tell the controller, from a worker, how many claims there were before a shard was chosen."""
+    output: dict[str, Any] | None = getattr(config, "workeroutput", None)
+    if output is not None:
+        output[SELECTED] = selected
 
 
 def take_part(config: pytest.Config, session: Session) -> None:

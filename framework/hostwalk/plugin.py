@@ -29,6 +29,7 @@ from hostwalk.observed import NOTHING
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Result, Run, Verdict
 from hostwalk.sabotage import Saboteur
+from hostwalk.shard import Shard
 from hostwalk.target import Target
 from hostwalk.verdicts import Ending, UnnoticedError, judge, judge_error, rerun_command
 from hostwalk.witness import Witness
@@ -61,6 +62,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a fresh machine for each claim, or one for all of a target",
     )  # fmt: skip
     group.addoption("--hostwalk-seed", type=int, help="seed of the run")
+    group.addoption(
+        "--hostwalk-shard", default="", metavar="I/N", help="only the Ith of N parts of the claims"
+    )
+    group.addoption("--hostwalk-instead", default="", metavar="KERNEL", help="boot this on every cell")
 
 
 def options_of(config: pytest.Config) -> CheckOptions:
@@ -75,7 +80,7 @@ def options_of(config: pytest.Config) -> CheckOptions:
         matrix=value("matrix"), accel=value("accel"), memory=value("memory"), cpus=value("smp"),
         sabotage=value("sabotage"), audit=not value("no-audit"),
         mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=seed,
-        isolation=value("isolation"),
+        isolation=value("isolation"), shard=value("shard"), instead=value("instead"),
     )  # fmt: skip
 
 
@@ -89,6 +94,7 @@ class Session:
         self.cells = Cells(self.targets, options, progress)
         self.cells.on_loss = self._lost
         self.results: list[Result] = []
+        self.selected = 0
         self._start = time.monotonic()
 
     def amend(self, ending: Ending, when: str) -> None:
@@ -106,7 +112,7 @@ class Session:
         """Everything that was judged so far."""
         return Run(
             tuple(self.results), self.targets, dict(self.cells.identities), self.seed,
-            time.monotonic() - self._start, self.options.sabotage,
+            time.monotonic() - self._start, self.options.sabotage, self.options.shard,
         )  # fmt: skip
 
 
@@ -149,6 +155,34 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     claim = claim_of(item)
     if claim is not None:
         item.extra_keyword_matches.add(claim.id)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave only the shard asked for, of what was selected otherwise."""
+    session = config.stash[SESSION]
+    shard = Shard.parse(session.options.shard)
+    session.selected = len(items)
+    others = [item for item in items if not shard.has(_part_of(item))]
+    if others:
+        items[:] = [item for item in items if shard.has(_part_of(item))]
+        config.hook.pytest_deselected(items=others)
+
+
+def _part_of(item: pytest.Item) -> str:
+    """Return what all targets of a claim, or of a test without one, have in common."""
+    claim = claim_of(item)
+    return claim.id if claim is not None else f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Let a shard pass that has no claims, where the whole would have some."""
+    ours = session.config.stash.get(SESSION, None)
+    if ours is not None:
+        parallel.tell_selected(session.config, ours.selected)
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and ours.options.shard and ours.selected:
+            session.exitstatus = pytest.ExitCode.OK
 
 
 def claim_of(item: pytest.Item) -> Claim | None:
@@ -342,6 +376,6 @@ def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float)
         Result(
             claim.id, claim.page, claim.sentence, target, ending.verdict, ending.reason, ending.detail,
             seconds, rerun_command(claim, target, session.options),
-            f"{path}:{(line or 0) + 1}", item.nodeid, observed,
+            f"{path}:{(line or 0) + 1}", item.nodeid, observed, str(ending.phase or ""),
         )
     )  # fmt: skip

@@ -86,6 +86,9 @@ def run_contract(options: CheckOptions, progress: Progress = SILENT) -> Run:
         return collector.session.run
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
+    empty_shard = collector.session is not None and options.shard and collector.session.selected
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED and empty_shard and collector.session is not None:
+        return collector.session.run
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise UsageError(
             f"no claim matches {options.keyword!r}", remedy="hostwalk check -k takes ids such as gup.ref.1"

@@ -70,6 +70,8 @@ CPUS = (
 )
 DEFAULT_FORMATS = {Arch.X86_64: "4level", Arch.ARM64: "48bit"}
 DEFAULT_KERNEL = "debian:6.12"
+SOURCES = ("tree:", "source:")
+"""How the names of kernels begin that are built for the run."""
 LEAST_MEMORY = 64
 """MiB; with less, Debian's kernels and the image do not fit."""
 
@@ -113,8 +115,18 @@ class Target:
     @property
     def name(self) -> str:
         """Short and unique in a matrix: ``x86_64-4level/debian:6.12``."""
+        return f"{self.cell}/{self.kernel}"
+
+    @property
+    def cell(self) -> str:
+        """The same without its kernel: ``x86_64-4level``."""
         smp = f"-smp{self.cpus}" if self.cpus > 1 else ""
-        return f"{self.arch}-{self.format}{smp}/{self.kernel}"
+        return f"{self.arch}-{self.format}{smp}"
+
+    @property
+    def from_source(self) -> bool:
+        """Whether its kernel is built from source for the run."""
+        return self.kernel.startswith(SOURCES)
 
     def __str__(self) -> str:
         return self.name

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostwalk.claim import Claim
-from hostwalk.errors import GuestCrashError, HostwalkError
+from hostwalk.errors import GuestCrashError, HostwalkError, Phase
 from hostwalk.guest import NotExported
 from hostwalk.options import CheckOptions, command
 from hostwalk.report.model import Verdict
@@ -25,12 +25,13 @@ class UnnoticedError(AssertionError):
 
 @dataclass(frozen=True)
 class Ending:
-    """A verdict with its reason (n/a, unproven, departs) or its detail (broken)."""
+    """A verdict with its reason (n/a, unproven, departs) or its detail (broken); ``phase`` is that of an error."""
 
     verdict: Verdict
     reason: str = ""
     detail: str = ""
     crashed: bool = False
+    phase: Phase | None = None
 
 
 def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> Ending:
@@ -54,9 +55,9 @@ def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> 
 
 def judge_error(error: HostwalkError) -> Ending:
     """Return the verdict where an error ended the claim: broken by the kernel if it crashed, else unproven."""
-    if isinstance(error, GuestCrashError):
+    if isinstance(error, GuestCrashError) and error.phase is not Phase.BOOT:
         return Ending(Verdict.BROKEN, "the guest kernel crashed", str(error), crashed=True)
-    return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error))
+    return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error), phase=error.phase)
 
 
 def _where(error: BaseException) -> str:

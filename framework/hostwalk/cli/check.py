@@ -10,8 +10,10 @@ from hostwalk.cli import output, signals
 from hostwalk.cli.progress import busy, showing
 from hostwalk.cli.question import asker
 from hostwalk.cli.reports import Reports
+from hostwalk.errors import UsageError
 from hostwalk.kernels.progress import Progress
 from hostwalk.options import CheckOptions
+from hostwalk.shard import Shard
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +23,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "The matrix is every architecture with every kernel; an option that may be repeated is marked +."
     )
     _matrix(parser.add_argument_group("what to boot"))
-    _machine(parser.add_argument_group("how to boot it"))
-    _selection(parser.add_argument_group("what to check"))
+    machine(parser.add_argument_group("how to boot it"))
+    what = parser.add_argument_group("what to check")
+    selection(what)
+    what.add_argument(
+        "--sabotage",
+        action="store_true",
+        help="alter guest memory before each verdict: every claim must notice",
+    )
+    what.add_argument(
+        "--bisect",
+        action="store_true",
+        help="exit statuses for git bisect run: 0 good, 1 bad, 125 not testable, 255 stop",
+    )
     Reports.arguments(parser.add_argument_group("reports (FILE may be - for standard output)"))
 
 
@@ -35,6 +48,13 @@ def _matrix(group: argparse._ArgumentGroup) -> None:
         "--kernel", action="append", default=[], metavar="SPEC", dest="kernels",
         help="+ debian:6.12 (the default), debian:6.1, debian:6.12-rt, a .deb, or a kernel file",
     )  # fmt: skip
+    cells(group)
+    group.add_argument("--headers", type=Path, metavar="DIR", help="headers of a kernel given as a file")
+    group.add_argument("--symbols", type=Path, metavar="FILE", help="System.map of a kernel given as a file")
+
+
+def cells(group: argparse._ArgumentGroup) -> None:
+    """Add what chooses cells whatever their kernel is."""
     group.add_argument(
         "--arch",
         action="append",
@@ -48,11 +68,10 @@ def _matrix(group: argparse._ArgumentGroup) -> None:
         help="+ page-table format: 4level, 5level, 48bit, 52bit",
     )  # fmt: skip
     group.add_argument("--mirror", metavar="URL", help="Debian mirror (default: as apt is configured)")
-    group.add_argument("--headers", type=Path, metavar="DIR", help="headers of a kernel given as a file")
-    group.add_argument("--symbols", type=Path, metavar="FILE", help="System.map of a kernel given as a file")
 
 
-def _machine(group: argparse._ArgumentGroup) -> None:
+def machine(group: argparse._ArgumentGroup) -> None:
+    """Add how machines are made."""
     group.add_argument("--accel", choices=("auto", "tcg", "kvm"), default="auto", help="default: %(default)s")
     group.add_argument(
         "--memory", type=int, default=256, metavar="MIB", help="guest memory (default: %(default)s)"
@@ -68,15 +87,15 @@ def _machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--smp", type=int, default=1, metavar="N", help="virtual CPUs (default: %(default)s)")
 
 
-def _selection(group: argparse._ArgumentGroup) -> None:
+def selection(group: argparse._ArgumentGroup) -> None:
+    """Add what is checked, and how talkative."""
     group.add_argument(
         "-k", dest="keyword", default="", metavar="EXPR", help="claims whose names match, as in pytest"
     )
     group.add_argument(
-        "--sabotage",
-        action="store_true",
-        help="alter guest memory before each verdict: every claim must notice",
-    )
+        "--shard", type=_shard, default="", metavar="I/N",
+        help="only the Ith of N parts of the claims; a claim stays in its part when others are added",
+    )  # fmt: skip
     group.add_argument(
         "--no-audit",
         dest="audit",
@@ -97,6 +116,14 @@ def _workers(text: str) -> str:
     return text
 
 
+def _shard(text: str) -> str:
+    try:
+        Shard.parse(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error.message}: {error.remedy}") from error
+    return text
+
+
 def options_of(args: argparse.Namespace) -> CheckOptions:
     """Return the request that a command line makes."""
     return CheckOptions(
@@ -104,12 +131,12 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
         matrix=args.matrix, accel=args.accel, memory=args.memory, cpus=args.smp,
         keyword=args.keyword, sabotage=args.sabotage, audit=args.audit,
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
-        isolation=args.isolation, workers=args.workers,
+        isolation=args.isolation, workers=args.workers, shard=args.shard,
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the contract, print the reports; return 0, 1 or 3."""
+    """Check the contract, print the reports; return 0, 1, 3 or 125."""
     options, reports = options_of(args), Reports.of(args)
     with showing(output.err()) as progress:
         ready(options, progress)

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 
 import hostwalk
 from hostwalk.cli import signals
-from hostwalk.errors import HostwalkError
+from hostwalk.errors import HostwalkError, UntestableError
 
+BISECT, STOP_BISECT = "--bisect", 255
 VERBS = {
     "check": "boot kernels, have them work, judge every claim from the host",
+    "compare": "the same checks on two kernels, or a tree with and without patches: what changed",
     "walk": "print, search, compare page tables, of a machine of ours or any QEMU",
     "kernels": "list the kernels that can be named, or fetch one",
     "cache": "list or clear what was downloaded and built",
@@ -30,11 +32,14 @@ examples:
   hostwalk check --arch arm64 -k gup           only claims whose name has "gup" in it
   hostwalk check --kernel debian:6.1 --kernel debian:6.12 --junit report.xml
   hostwalk check --sabotage                    do the checks notice tampered memory?
+  hostwalk compare debian:6.1 debian:6.12      what differs between two kernels
+  hostwalk compare --patch series.mbox         what patches change, in a kernel's checkout
   hostwalk doctor --fix                        install what is missing
 
 exit status:
-  0  every claim was kept          2  the command line makes no sense
-  1  a claim is broken             3  infrastructure failed: nothing is proven
+  0    every claim was kept                  2  the command line makes no sense
+  1    a claim is broken, or got worse       3  infrastructure failed: nothing is proven
+  125  the kernel could not be built or booted
 
 environment:
   HOSTWALK_CACHE      where downloads and builds are kept (default: ~/.cache/hostwalk)
@@ -69,7 +74,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     verb = next((word for word in words if not word.startswith("-")), None)
     with signals.handled():
+        if BISECT not in words:
+            return _guarded(verb, words)
+        return for_bisect(_ended(verb, words))
+
+
+def for_bisect(status: int) -> int:
+    """Return an exit status as git-bisect(1) takes it: what proves nothing must stop it, not count as bad."""
+    return status if status in (0, 1, UntestableError.exit_status) or status >= 128 else STOP_BISECT
+
+
+def _ended(verb: str | None, words: Sequence[str]) -> int:
+    """Run a command line of which even a misspelt option ends in an exit status."""
+    try:
         return _guarded(verb, words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
 def _guarded(verb: str | None, words: Sequence[str]) -> int:

@@ -41,10 +41,7 @@ class Reports:
         if [place for _, place in reports.wanted].count(STDOUT) > 1:
             raise UsageError("two reports cannot share standard output", remedy="give one of them a file")
         for _, place in reports.wanted:
-            if place != STDOUT and not Path(place).absolute().parent.is_dir():
-                raise UsageError(
-                    f"there is no directory for {place}", remedy="make it, or choose another file"
-                )
+            check_place(place)
         return reports
 
     def write(self, run: Run) -> None:
@@ -53,13 +50,21 @@ class Reports:
         terminal.show(run, output.err() if taken else output.out())
         for name, place in self.wanted:
             text = _WRITERS[name][0](run)
-            if place == STDOUT:
-                sys.stdout.write(text)
-            else:
-                _write(Path(place), text)
+            write_to(place, text)
 
 
-def _write(path: Path, text: str) -> None:
+def check_place(place: str) -> None:
+    """Raise UsageError for a file in a directory that there is not."""
+    if place != STDOUT and not Path(place).absolute().parent.is_dir():
+        raise UsageError(f"there is no directory for {place}", remedy="make it, or choose another file")
+
+
+def write_to(place: str, text: str) -> None:
+    """Write a report to a file, or to standard output for ``-``; raises UsageError when that cannot be."""
+    if place == STDOUT:
+        sys.stdout.write(text)
+        return
+    path = Path(place)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

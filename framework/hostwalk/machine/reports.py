@@ -16,8 +16,8 @@ _END_TRACE = r"---\[ end trace"
 _BANNER = r"^[=-]{20,}$|^\*{20,}$"
 _PANIC_END = r"---\[ end Kernel panic|^Memory Limit:|^Rebooting in"
 _CUT = "------------[ cut here ]------------"
-_STAMP = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
-_TRACE_LINE = re.compile(
+STAMP = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
+TRACE_LINE = re.compile(
     r"^\s*(?:\? )?\S+\+0x[0-9a-f]+/0x|^\s*</?(TASK|IRQ|NMI|SOFTIRQ|#DF|ENTRY_TRAMPOLINE)>"
     r"|^ *(RIP|RSP|R[A-Z]{2}|R\d\d?|Code|CS|CR\d|DR\d|FS|Modules linked in|Call [Tt]race) ?:"
     r"|^ *(pstate|pc|lr|sp|x\d+) ?:"
@@ -107,7 +107,7 @@ def _kind_of(line: str) -> Kind | None:
 
 
 def _body(line: str) -> str:
-    return _STAMP.sub("", line)
+    return STAMP.sub("", line)
 
 
 def _end_of(lines: Sequence[str], start: int, kind: Kind) -> tuple[int, bool]:
@@ -122,7 +122,7 @@ def _end_of(lines: Sequence[str], start: int, kind: Kind) -> tuple[int, bool]:
         if kind.end and re.search(kind.end, body):
             return number + 1, True
         traced = traced or bool(_CALL_TRACE.match(body))
-        if traced and not kind.end and body and not _TRACE_LINE.match(body):
+        if traced and not kind.end and body and not TRACE_LINE.match(body):
             return number, True
     return stop, stop < len(lines)
 

@@ -10,6 +10,9 @@ from enum import StrEnum
 from hostwalk.observed import NOTHING, Observed
 from hostwalk.target import Target
 
+UNTESTABLE = frozenset(("build", "boot"))
+"""Phases in which a kernel from source that fails is neither good nor bad."""
+
 
 class Verdict(StrEnum):
     """What became of a claim on one target.
@@ -32,7 +35,7 @@ class Result:
     ``page`` is the manual page and ``sentence`` its words. ``reason`` says why the claim is not applicable,
     is unproven or departs; ``detail`` explains a broken claim in several lines: what was claimed, what the
     witness saw, the decoded entry. ``rerun`` is a command that repeats just this, ``where`` is FILE:LINE.
-    ``observed`` is what another run of the same claim can be compared with.
+    ``phase`` is that of the error that left it unproven, ``observed`` what another run can be compared with.
     """
 
     claim_id: str
@@ -47,6 +50,17 @@ class Result:
     where: str = ""
     nodeid: str = ""
     observed: Observed = NOTHING
+    phase: str = ""
+
+    @property
+    def cell(self) -> str:
+        """The name of its target without the kernel."""
+        return self.target.cell
+
+    @property
+    def untestable(self) -> bool:
+        """Whether it is unproven because a kernel from source could not be built, or did not boot."""
+        return self.verdict is Verdict.UNPROVEN and self.phase in UNTESTABLE and self.target.from_source
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ class Run:
     """All results of one run.
 
     ``identities`` tells, per target name, what was really booted (kernel release, SHA-256 of the boot file,
-    QEMU's version, the accelerator and why); ``seconds`` is the wall time.
+    QEMU's version, the accelerator and why); ``seconds`` is the wall time, ``shard`` the part of the claims (2/5).
     """
 
     results: tuple[Result, ...]
@@ -63,6 +77,7 @@ class Run:
     seed: int = 0
     seconds: float = 0.0
     sabotage: bool = False
+    shard: str = ""
 
     @property
     def counts(self) -> Counter[Verdict]:
@@ -71,10 +86,17 @@ class Run:
 
     @property
     def exit_status(self) -> int:
-        """Return 1 when a claim is broken, 3 when one is unproven or nothing was judged, else 0."""
+        """Return 1 when a claim is broken, 3 when one is unproven or nothing was judged, else 0.
+
+        125 takes the place of 3 where each unproven claim is so because a kernel from source could not be built or
+        booted. A shard may be empty.
+        """
         if self.counts[Verdict.BROKEN]:
             return 1
-        return 3 if self.counts[Verdict.UNPROVEN] or not self.results else 0
+        unproven = self.having(Verdict.UNPROVEN)
+        if unproven:
+            return 125 if all(result.untestable for result in unproven) else 3
+        return 0 if self.results or self.shard else 3
 
     def having(self, *verdicts: Verdict) -> tuple[Result, ...]:
         """Return the results with one of these verdicts, in order."""

@@ -1,0 +1,116 @@
+"""Runs the same claims on both sides, and looks again at what seems to have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from hostwalk import runner
+from hostwalk.cache import Cache
+from hostwalk.cells import Source, prepare
+from hostwalk.comparing.comparison import Change, Comparison, Kind, Side, compared
+from hostwalk.errors import (
+    BootError,
+    BuildError,
+    GuestCrashError,
+    HostwalkError,
+    MachineError,
+    Phase,
+    UntestableError,
+)
+from hostwalk.kernels.progress import SILENT, Progress
+from hostwalk.options import CheckOptions
+from hostwalk.report.model import Run
+
+Runner = Callable[[CheckOptions, Progress], Run]
+UNSTEADY = frozenset((Kind.STATE, Kind.COST))
+"""Kinds of change that count only if each look shows them."""
+SIDES = ("base", "patched")
+
+
+def options_for(side: Side, options: CheckOptions, extras: tuple[Path | None, Path | None]) -> CheckOptions:
+    """Return the request for one side; ``extras`` are the headers and the System.map of a kernel file."""
+    headers, symbols = extras
+    return replace(options, instead=side.kernel, headers=headers, symbols=symbols)
+
+
+def prove(name: str, side: Side, options: CheckOptions, progress: Progress, cache: Cache) -> None:
+    """Build and boot all cells of one side, before hours are spent on the other.
+
+    Raises UntestableError, which names the side, where its kernel cannot be built or does not boot.
+    """
+    for target in options.targets:
+        try:
+            with progress.task(f"boot {name}: {target}", None):
+                Source.of(prepare(target, options, progress, cache))
+        except HostwalkError as error:
+            if _is_untestable(error):
+                raise _untestable(name, side, error) from error
+            raise
+
+
+def _is_untestable(error: HostwalkError) -> bool:
+    in_boot = isinstance(error, GuestCrashError | MachineError) and error.phase is Phase.BOOT
+    return isinstance(error, BuildError | BootError | UntestableError) or in_boot
+
+
+def _untestable(name: str, side: Side, error: HostwalkError) -> UntestableError:
+    return UntestableError(
+        f"the {name} side, {side.label}, cannot be tested: {error.message}",
+        remedy=error.remedy, phase=error.phase, evidence=error.evidence,
+    )  # fmt: skip
+
+
+def compare(
+    base: tuple[Side, CheckOptions],
+    patched: tuple[Side, CheckOptions],
+    progress: Progress = SILENT,
+    *,
+    looks: int = 3,
+    run: Runner = runner.run_contract,
+) -> Comparison:
+    """Return what changed from base to patched.
+
+    A changed state or cost is looked at ``looks`` times, on both sides, and is left out unless each look shows the
+    same. Verdicts and console lines count as they are first seen. Raises what running the contract raises.
+    """
+    first = _look(base, patched, progress, run)
+    standing = first.changes
+    for _ in range(looks - 1):
+        again = _claims(standing)
+        if not again:
+            break
+        sides = [(side, _only(options, seen, again)) for (side, options), seen in _seen(base, patched, first)]
+        other = _look(sides[0], sides[1], progress, run)
+        confirmed = {_key(change) for change in other.changes}
+        standing = tuple(c for c in standing if c.kind not in UNSTEADY or _key(c) in confirmed)
+    return replace(first, changes=standing, unsteady=len(first.changes) - len(standing))
+
+
+def _look(
+    base: tuple[Side, CheckOptions], patched: tuple[Side, CheckOptions], progress: Progress, run: Runner
+) -> Comparison:
+    before = run(base[1], progress)
+    after = run(patched[1], progress)
+    return compared(base[0], patched[0], before, after)
+
+
+def _seen(
+    base: tuple[Side, CheckOptions], patched: tuple[Side, CheckOptions], first: Comparison
+) -> tuple[tuple[tuple[Side, CheckOptions], Run], ...]:
+    return (base, first.before), (patched, first.after)
+
+
+def _claims(changes: Iterable[Change]) -> frozenset[tuple[str, str]]:
+    return frozenset((change.cell, change.claim_id) for change in changes if change.kind in UNSTEADY)
+
+
+def _only(options: CheckOptions, seen: Run, claims: frozenset[tuple[str, str]]) -> CheckOptions:
+    """Return the request for just these claims, in which nothing else is to be selected any more."""
+    nodeids = tuple(result.nodeid for result in seen.results if (result.cell, result.claim_id) in claims)
+    return replace(options, nodeids=nodeids, keyword="", shard="", seed=seen.seed)
+
+
+def _key(change: Change) -> tuple[object, ...]:
+    return change.kind, change.cell, change.claim_id, change.difference

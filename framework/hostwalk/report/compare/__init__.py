@@ -1,0 +1,1 @@
+"""The reports on a comparison of two kernels, each in a module of its own."""
