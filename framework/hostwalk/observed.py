@@ -117,12 +117,21 @@ def plain_line(text: str) -> str:
     return _replaced(STAMP.sub("", text), _IN_LINES)
 
 
-def printed(text: str, reports: Sequence[Report]) -> tuple[str, ...]:
-    """Return what the kernel printed, each line once: of a report its title, of the rest all but stack traces."""
+def printed(text: str, reports: Sequence[Report], provoked: str = "") -> tuple[str, ...]:
+    """Return what the kernel printed, each line once: of a report its title, of the rest all but stack traces.
+
+    Reports that match the regular expression ``provoked`` are the claim's own doing, wherever they come from.
+    """
     told = {STAMP.sub("", line) for report in reports for line in report.text.splitlines()}
     lines = [STAMP.sub("", line) for line in text.splitlines()]
     rest = [line for line in lines if line not in told and not _is_of_a_trace(line)]
-    return tuple(dict.fromkeys(filter(None, map(plain_line, [*(report.title for report in reports), *rest]))))
+    titles = [
+        PROVOKED if provoked and re.search(provoked, report.text) else report.title for report in reports
+    ]
+    return tuple(dict.fromkeys(filter(None, map(plain_line, [*titles, *rest]))))
+
+
+PROVOKED = "a warning that the claim provokes"
 
 
 def _is_of_a_trace(line: str) -> bool:

@@ -273,7 +273,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         return (yield from _sabotaged(claim, witness))
     subject = pyfuncitem.funcargs.get("subject")
     try:
-        with witness.observing(subject if isinstance(subject, Subject) else None):
+        with witness.observing(claim, subject if isinstance(subject, Subject) else None):
             result = yield
     except (HostwalkError, AssertionError) as error:
         if isinstance(error, HostwalkError):

@@ -212,7 +212,7 @@ class Witness:
                 raise ClaimBrokenError(f"the kernel warned: {report.title}\n{report.text}")
 
     @contextmanager
-    def observing(self, subject: Process | None) -> Iterator[None]:
+    def observing(self, claim: Claim, subject: Process | None) -> Iterator[None]:
         """Leave in ``observed`` what the block has read, what it has cost the subject, and what the kernel printed."""
         before = Cost.of(self, subject) if subject is not None else None
         try:
@@ -221,7 +221,7 @@ class Witness:
             after = Cost.of(self, subject) if subject is not None and before is not None else None
             costs = after.since(before) if before is not None and after is not None else ()
             text, reports = self.machine.console.since(self._printed), self.machine.reports[self._reports :]
-            self.observed = Observed(comparable(self.readings), costs, printed(text, reports))
+            self.observed = Observed(comparable(self.readings), costs, printed(text, reports, claim.warns))
 
     def check_invariants(self) -> None:
         """Raise ClaimBrokenError for an invariant that does not hold of some process."""

@@ -168,6 +168,8 @@ def _changes(cell: str, before: Result | None, after: Result | None) -> Iterator
         yield change(Kind.UNPROVEN, Difference("verdict", _verdict(before), _verdict(after), why))
         return
     yield from (change(*verdict) for verdict in _verdicts(before, after))
+    if (before.verdict is Verdict.NOT_APPLICABLE) != (after.verdict is Verdict.NOT_APPLICABLE):
+        return
     same = before.verdict is after.verdict
     then, now = before.observed, after.observed
     for line in differences.new_lines(then, now):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from hostwalk.errors import (
 )
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
-from hostwalk.report.model import Run
+from hostwalk.report.model import Run, Verdict
 
 Runner = Callable[[CheckOptions, Progress], Run]
 UNSTEADY = frozenset((Kind.STATE, Kind.COST))
@@ -62,9 +62,12 @@ def _untestable(name: str, side: Side, error: HostwalkError) -> UntestableError:
     )  # fmt: skip
 
 
+Request = tuple[Side, CheckOptions]
+
+
 def compare(
-    base: tuple[Side, CheckOptions],
-    patched: tuple[Side, CheckOptions],
+    base: Request,
+    patched: Request,
     progress: Progress = SILENT,
     *,
     looks: int = 3,
@@ -73,40 +76,38 @@ def compare(
     """Return what changed from base to patched.
 
     A changed state or cost is looked at ``looks`` times, on both sides, and is left out unless each look shows the
-    same. Verdicts and console lines count as they are first seen. Raises what running the contract raises.
+    same. Verdicts and console lines count as they are first seen; a claim that is unproven is tried once more.
+    Raises what running the contract raises.
     """
-    first = _look(base, patched, progress, run)
+    first = compared(base[0], patched[0], *(_proven(side, progress, run) for side in (base, patched)))
     standing = first.changes
     for _ in range(looks - 1):
         again = _claims(standing)
         if not again:
             break
-        sides = [(side, _only(options, seen, again)) for (side, options), seen in _seen(base, patched, first)]
-        other = _look(sides[0], sides[1], progress, run)
-        confirmed = {_key(change) for change in other.changes}
+        runs = ((base, first.before), (patched, first.after))
+        seen = [run(_only(options, earlier, again), progress) for (_, options), earlier in runs]
+        confirmed = {_key(change) for change in compared(base[0], patched[0], *seen).changes}
         standing = tuple(c for c in standing if c.kind not in UNSTEADY or _key(c) in confirmed)
     return replace(first, changes=standing, unsteady=len(first.changes) - len(standing))
 
 
-def _look(
-    base: tuple[Side, CheckOptions], patched: tuple[Side, CheckOptions], progress: Progress, run: Runner
-) -> Comparison:
-    before = run(base[1], progress)
-    after = run(patched[1], progress)
-    return compared(base[0], patched[0], before, after)
+def _proven(request: Request, progress: Progress, run: Runner) -> Run:
+    """Run one side; what the infrastructure failed to judge gets a second chance."""
+    options = request[1]
+    first = run(options, progress)
+    failed = {(each.cell, each.claim_id) for each in first.having(Verdict.UNPROVEN) if not each.untestable}
+    if not failed or len(failed) == len(first.results):
+        return first
+    second = {result.nodeid: result for result in run(_only(options, first, failed), progress).results}
+    return replace(first, results=tuple(second.get(result.nodeid, result) for result in first.results))
 
 
-def _seen(
-    base: tuple[Side, CheckOptions], patched: tuple[Side, CheckOptions], first: Comparison
-) -> tuple[tuple[tuple[Side, CheckOptions], Run], ...]:
-    return (base, first.before), (patched, first.after)
+def _claims(changes: Iterable[Change]) -> set[tuple[str, str]]:
+    return {(change.cell, change.claim_id) for change in changes if change.kind in UNSTEADY}
 
 
-def _claims(changes: Iterable[Change]) -> frozenset[tuple[str, str]]:
-    return frozenset((change.cell, change.claim_id) for change in changes if change.kind in UNSTEADY)
-
-
-def _only(options: CheckOptions, seen: Run, claims: frozenset[tuple[str, str]]) -> CheckOptions:
+def _only(options: CheckOptions, seen: Run, claims: Collection[tuple[str, str]]) -> CheckOptions:
     """Return the request for just these claims, in which nothing else is to be selected any more."""
     nodeids = tuple(result.nodeid for result in seen.results if (result.cell, result.claim_id) in claims)
     return replace(options, nodeids=nodeids, keyword="", shard="", seed=seen.seed)
