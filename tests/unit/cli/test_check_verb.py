@@ -20,12 +20,15 @@ class FakeRunner:
 
     def __init__(self) -> None:
         self.verdict = Verdict.KEPT
+        self.phase = ""
         self.options = CheckOptions()
         self.tools: tuple[doctor.Tool, ...] = ()
 
     def run_contract(self, options: CheckOptions, _progress: object) -> Run:
         self.options = options
-        results = tuple(Result("a.1", "p(2)", "S", target, self.verdict) for target in options.targets)
+        results = tuple(
+            Result("a.1", "p(2)", "S", target, self.verdict, phase=self.phase) for target in options.targets
+        )
         return Run(results, options.targets, seed=7, seconds=1.0)
 
     def ensure(self, tools: tuple[doctor.Tool, ...], **_rest: object) -> None:
@@ -59,6 +62,43 @@ def test_every_option_arrives(fake: FakeRunner) -> None:
 def test_exit_status(fake: FakeRunner, verdict: Verdict, status: int) -> None:
     fake.verdict = verdict
     assert main(["check"]) == status
+
+
+@pytest.mark.parametrize(
+    ("kernel", "phase", "status"),
+    [
+        ("tree:linux", "build", 125),
+        ("tree:linux", "boot", 125),
+        ("source:7.3", "build", 125),
+        ("tree:linux", "operation", 3),
+        ("tree:linux", "fetch", 3),
+        ("debian:6.12", "boot", 3),
+    ],
+)
+def test_a_kernel_from_source_that_cannot_be_tested_is_neither_good_nor_bad(
+    fake: FakeRunner, kernel: str, phase: str, status: int
+) -> None:
+    fake.verdict, fake.phase = Verdict.UNPROVEN, phase
+    assert main(["check", "--kernel", kernel]) == status
+
+
+@pytest.mark.parametrize(
+    ("verdict", "phase", "status"),
+    [
+        (Verdict.KEPT, "", 0),
+        (Verdict.BROKEN, "", 1),
+        (Verdict.UNPROVEN, "build", 125),
+        (Verdict.UNPROVEN, "operation", 255),
+    ],
+)
+def test_exit_status_for_git_bisect(fake: FakeRunner, verdict: Verdict, phase: str, status: int) -> None:
+    fake.verdict, fake.phase = verdict, phase
+    assert main(["check", "--bisect", "--kernel", "tree:."]) == status
+
+
+@pytest.mark.parametrize("words", [["--no-such-option"], ["--arch", "m68k"], ["--shard", "3/2"]])
+def test_a_misspelt_command_stops_git_bisect(fake: FakeRunner, words: list[str]) -> None:
+    assert main(["check", "--bisect", *words]) == 255
 
 
 def test_only_the_tools_of_the_chosen_architecture(fake: FakeRunner) -> None:
