@@ -9,7 +9,6 @@ The tree::
      +-- FetchError          a download failed or is not what it should be
      +-- CacheError          the cache cannot be read or written
      +-- BuildError          a compiler or linker failed                (exit status 125 where asked for)
-     +-- UntestableError     a kernel to be tested cannot be built or booted (exit status 125, for git bisect)
      +-- LaunchError         QEMU did not start
      +-- MachineError        a machine that had started is not usable any more
      |    +-- BootError      the guest did not come up
@@ -75,11 +74,18 @@ class Evidence:
         return "\n".join(line for line in self.console.splitlines() if line not in self.report)
 
 
+UNTESTABLE = 125
+"""The exit status by which git bisect run skips a commit."""
+
+
 class HostwalkError(Exception):
-    """The root: a message, the phase, a remedy and the evidence."""
+    """The root: a message, the phase, a remedy and the evidence.
+
+    ``exit_status`` is the command's; an error that ends the test of a kernel built from source has UNTESTABLE.
+    """
 
     default_phase: ClassVar[Phase] = Phase.VERDICT
-    exit_status: ClassVar[int] = 3
+    exit_status: int = 3
 
     def __init__(
         self, message: str, *, remedy: str = "", phase: Phase | None = None, evidence: Evidence | None = None
@@ -129,13 +135,6 @@ class BuildError(HostwalkError):
     """A compiler or linker failed."""
 
     default_phase = Phase.BUILD
-
-
-class UntestableError(HostwalkError):
-    """A kernel that was to be tested cannot be built or does not boot: it is neither good nor bad."""
-
-    default_phase = Phase.BUILD
-    exit_status = 125
 
 
 class LaunchError(HostwalkError):

@@ -376,6 +376,6 @@ def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float)
         Result(
             claim.id, claim.page, claim.sentence, target, ending.verdict, ending.reason, ending.detail,
             seconds, rerun_command(claim, target, session.options),
-            f"{path}:{(line or 0) + 1}", item.nodeid, observed, str(ending.phase or ""),
+            f"{path}:{(line or 0) + 1}", item.nodeid, ending.untestable, observed,
         )
     )  # fmt: skip

@@ -70,8 +70,6 @@ CPUS = (
 )
 DEFAULT_FORMATS = {Arch.X86_64: "4level", Arch.ARM64: "48bit"}
 DEFAULT_KERNEL = "debian:6.12"
-SOURCES = ("tree:", "source:")
-"""How the names of kernels begin that are built for the run."""
 LEAST_MEMORY = 64
 """MiB; with less, Debian's kernels and the image do not fit."""
 
@@ -122,11 +120,6 @@ class Target:
         """The same without its kernel: ``x86_64-4level``."""
         smp = f"-smp{self.cpus}" if self.cpus > 1 else ""
         return f"{self.arch}-{self.format}{smp}"
-
-    @property
-    def from_source(self) -> bool:
-        """Whether its kernel is built from source for the run."""
-        return self.kernel.startswith(SOURCES)
 
     def __str__(self) -> str:
         return self.name

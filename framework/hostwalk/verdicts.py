@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hostwalk.claim import Claim
-from hostwalk.errors import GuestCrashError, HostwalkError, Phase
+from hostwalk.errors import UNTESTABLE, GuestCrashError, HostwalkError
 from hostwalk.guest import NotExported
 from hostwalk.options import CheckOptions, command
 from hostwalk.report.model import Verdict
@@ -25,13 +25,13 @@ class UnnoticedError(AssertionError):
 
 @dataclass(frozen=True)
 class Ending:
-    """A verdict with its reason (n/a, unproven, departs) or its detail (broken); ``phase`` is that of an error."""
+    """A verdict with its reason (n/a, unproven, departs) or its detail (broken)."""
 
     verdict: Verdict
     reason: str = ""
     detail: str = ""
     crashed: bool = False
-    phase: Phase | None = None
+    untestable: bool = False
 
 
 def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> Ending:
@@ -55,9 +55,11 @@ def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> 
 
 def judge_error(error: HostwalkError) -> Ending:
     """Return the verdict where an error ended the claim: broken by the kernel if it crashed, else unproven."""
-    if isinstance(error, GuestCrashError) and error.phase is not Phase.BOOT:
+    if error.exit_status == UNTESTABLE:
+        return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error), untestable=True)
+    if isinstance(error, GuestCrashError):
         return Ending(Verdict.BROKEN, "the guest kernel crashed", str(error), crashed=True)
-    return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error), phase=error.phase)
+    return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error))
 
 
 def _where(error: BaseException) -> str:

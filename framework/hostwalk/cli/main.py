@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import hostwalk
 from hostwalk.cli import signals
-from hostwalk.errors import HostwalkError, UntestableError
+from hostwalk.errors import UNTESTABLE, HostwalkError
 
 BISECT, STOP_BISECT = "--bisect", 255
 VERBS = {
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def for_bisect(status: int) -> int:
     """Return an exit status as git-bisect(1) takes it: what proves nothing must stop it, not count as bad."""
-    return status if status in (0, 1, UntestableError.exit_status) or status >= 128 else STOP_BISECT
+    return status if status in (0, 1, UNTESTABLE) or status >= 128 else STOP_BISECT
 
 
 def _ended(verb: str | None, words: Sequence[str]) -> int:

@@ -10,15 +10,7 @@ from hostwalk import runner
 from hostwalk.cache import Cache
 from hostwalk.cells import Source, prepare
 from hostwalk.comparing.comparison import Change, Comparison, Kind, Side, compared
-from hostwalk.errors import (
-    BootError,
-    BuildError,
-    GuestCrashError,
-    HostwalkError,
-    MachineError,
-    Phase,
-    UntestableError,
-)
+from hostwalk.errors import UNTESTABLE, BootError, BuildError, HostwalkError, MachineError, Phase
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Run, Verdict
@@ -38,28 +30,19 @@ def options_for(side: Side, options: CheckOptions, extras: tuple[Path | None, Pa
 def prove(name: str, side: Side, options: CheckOptions, progress: Progress, cache: Cache) -> None:
     """Build and boot all cells of one side, before hours are spent on the other.
 
-    Raises UntestableError, which names the side, where its kernel cannot be built or does not boot.
+    Where its kernel cannot be built or does not boot, the error names the side and has the exit status UNTESTABLE.
     """
     for target in options.targets:
         try:
             with progress.task(f"boot {name}: {target}", None):
                 Source.of(prepare(target, options, progress, cache))
         except HostwalkError as error:
-            if _is_untestable(error):
-                raise _untestable(name, side, error) from error
+            if isinstance(error, BuildError | BootError) or (
+                isinstance(error, MachineError) and error.phase is Phase.BOOT
+            ):
+                error.message = f"the {name} side, {side.label}, cannot be tested: {error.message}"
+                error.exit_status = UNTESTABLE
             raise
-
-
-def _is_untestable(error: HostwalkError) -> bool:
-    in_boot = isinstance(error, GuestCrashError | MachineError) and error.phase is Phase.BOOT
-    return isinstance(error, BuildError | BootError | UntestableError) or in_boot
-
-
-def _untestable(name: str, side: Side, error: HostwalkError) -> UntestableError:
-    return UntestableError(
-        f"the {name} side, {side.label}, cannot be tested: {error.message}",
-        remedy=error.remedy, phase=error.phase, evidence=error.evidence,
-    )  # fmt: skip
 
 
 Request = tuple[Side, CheckOptions]

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hostwalk.errors import UNTESTABLE
 from hostwalk.observed import NOTHING, Observed
 from hostwalk.target import Target
-
-UNTESTABLE = frozenset(("build", "boot"))
-"""Phases in which a kernel from source that fails is neither good nor bad."""
 
 
 class Verdict(StrEnum):
@@ -35,7 +33,8 @@ class Result:
     ``page`` is the manual page and ``sentence`` its words. ``reason`` says why the claim is not applicable,
     is unproven or departs; ``detail`` explains a broken claim in several lines: what was claimed, what the
     witness saw, the decoded entry. ``rerun`` is a command that repeats just this, ``where`` is FILE:LINE.
-    ``phase`` is that of the error that left it unproven, ``observed`` what another run can be compared with.
+    ``untestable``: the kernel is built from source and could not be built or booted. ``observed`` is what another
+    run of the same claim can be compared with.
     """
 
     claim_id: str
@@ -49,18 +48,13 @@ class Result:
     rerun: str = ""
     where: str = ""
     nodeid: str = ""
+    untestable: bool = False
     observed: Observed = NOTHING
-    phase: str = ""
 
     @property
     def cell(self) -> str:
         """The name of its target without the kernel."""
         return self.target.cell
-
-    @property
-    def untestable(self) -> bool:
-        """Whether it is unproven because a kernel from source could not be built, or did not boot."""
-        return self.verdict is Verdict.UNPROVEN and self.phase in UNTESTABLE and self.target.from_source
 
 
 @dataclass(frozen=True)
@@ -88,15 +82,13 @@ class Run:
     def exit_status(self) -> int:
         """Return 1 when a claim is broken, 3 when one is unproven or nothing was judged, else 0.
 
-        125 takes the place of 3 where each unproven claim is so because a kernel from source could not be built or
-        booted. A shard may be empty.
+        It is 125, not 3, where a kernel from source could not be built or booted. A shard may be empty.
         """
         if self.counts[Verdict.BROKEN]:
             return 1
-        unproven = self.having(Verdict.UNPROVEN)
-        if unproven:
-            return 125 if all(result.untestable for result in unproven) else 3
-        return 0 if self.results or self.shard else 3
+        if any(result.untestable for result in self.results):
+            return UNTESTABLE
+        return 3 if self.counts[Verdict.UNPROVEN] or not (self.results or self.shard) else 0
 
     def having(self, *verdicts: Verdict) -> tuple[Result, ...]:
         """Return the results with one of these verdicts, in order."""

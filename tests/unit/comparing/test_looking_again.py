@@ -16,7 +16,6 @@ from hostwalk.errors import (
     GuestCrashError,
     HostwalkError,
     Phase,
-    UntestableError,
 )
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Run, Verdict
@@ -102,7 +101,6 @@ def test_what_stays_unproven_is_told() -> None:
         (BuildError("no rule"), 125),
         (BootError("silent"), 125),
         (GuestCrashError("panic", phase=Phase.BOOT), 125),
-        (UntestableError("config"), 125),
         (FetchError("no network"), 3),
         (GuestCrashError("panic"), 3),
     ],
