@@ -42,7 +42,8 @@ class Side:
 class Change:
     """One change of one claim on one cell; ``before`` and ``after`` are those of ``difference``.
 
-    ``detail`` explains in several lines; ``rerun`` repeats the claim on the patched side.
+    ``detail`` explains in several lines; ``rerun`` repeats the claim on the patched side. ``always``: each look showed
+    it.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Change:
     difference: Difference
     detail: str = ""
     rerun: str = ""
+    always: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from hostwalk import runner
 from hostwalk.cache import Cache
 from hostwalk.cells import Source, prepare
-from hostwalk.comparing.comparison import Change, Comparison, Kind, Side, compared
+from hostwalk.comparing.comparison import WORSE, Change, Comparison, Kind, Side, compared
 from hostwalk.errors import UNTESTABLE, BootError, BuildError, HostwalkError, MachineError, Phase
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
@@ -58,8 +58,9 @@ def compare(
 ) -> Comparison:
     """Return what changed from base to patched.
 
-    A changed state or cost is looked at ``looks`` times, on both sides, and is left out unless each look shows the
-    same. Verdicts and console lines count as they are first seen; a claim that is unproven is tried once more.
+    What changed is looked at ``looks`` times, on both sides. A changed state or cost is left out unless each look shows
+    the same; a newly broken claim and a new line count all the same, and are marked. A claim that is unproven is tried
+    once more.
     Raises what running the contract raises.
     """
     first = compared(base[0], patched[0], *(_proven(side, progress, run) for side in (base, patched)))
@@ -71,7 +72,8 @@ def compare(
         runs = ((base, first.before), (patched, first.after))
         seen = [run(_only(options, earlier, again), progress) for (_, options), earlier in runs]
         confirmed = {_key(change) for change in compared(base[0], patched[0], *seen).changes}
-        standing = tuple(c for c in standing if c.kind not in UNSTEADY or _key(c) in confirmed)
+        standing = tuple(_looked_at(change, _key(change) in confirmed) for change in standing)
+        standing = tuple(c for c in standing if c.kind not in UNSTEADY or c.always)
     return replace(first, changes=standing, unsteady=len(first.changes) - len(standing))
 
 
@@ -87,7 +89,12 @@ def _proven(request: Request, progress: Progress, run: Runner) -> Run:
 
 
 def _claims(changes: Iterable[Change]) -> set[tuple[str, str]]:
-    return {(change.cell, change.claim_id) for change in changes if change.kind in UNSTEADY}
+    return {(change.cell, change.claim_id) for change in changes if change.kind in UNSTEADY | WORSE}
+
+
+def _looked_at(change: Change, seen_again: bool) -> Change:
+    kinds = UNSTEADY | WORSE
+    return replace(change, always=change.always and (seen_again or change.kind not in kinds))
 
 
 def _only(options: CheckOptions, seen: Run, claims: Collection[tuple[str, str]]) -> CheckOptions:

@@ -30,12 +30,15 @@ class Fake:
         self.faults = {BASE.kernel: base, PATCHED.kernel: patched}
         self.asked: list[CheckOptions] = []
         self.unproven = 0
+        self.broken: frozenset[int] = frozenset()
 
     def __call__(self, options: CheckOptions, _progress: object) -> Run:
         kernel = options.instead
         look = sum(asked.instead == kernel for asked in self.asked)
         self.asked.append(options)
         verdict = Verdict.UNPROVEN if look < self.unproven else Verdict.KEPT
+        if kernel == PATCHED.kernel and look in self.broken:
+            verdict = Verdict.BROKEN
         both = (
             result("a.1", verdict, observed(faults=self.faults[kernel](look)), kernel=kernel),
             result("b.1", seen=observed(), kernel=kernel),
@@ -79,6 +82,15 @@ def test_looks_can_be_limited_to_one() -> None:
     fake = Fake(lambda _look: 1, lambda look: 2 if look == 0 else 1)
     assert len(compare(fake, looks=1).changes) == 1
     assert len(fake.asked) == 2
+
+
+@pytest.mark.parametrize(("looks", "always"), [({0, 1, 2}, True), ({0}, False), ({0, 2}, False)])
+def test_a_newly_broken_claim_counts_in_any_case_and_is_marked(looks: set[int], always: bool) -> None:
+    fake = Fake(lambda _look: 1, lambda _look: 1)
+    fake.broken = frozenset(looks)
+    found = compare(fake)
+    assert [(change.kind, change.always) for change in found.changes] == [(Kind.BROKEN, always)]
+    assert (found.exit_status, found.unsteady) == (1, 0)
 
 
 def test_what_is_unproven_gets_a_second_chance() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from hostwalk.comparing.comparison import Alike, Change, Comparison, Kind, grouped
-from hostwalk.report.compare.lines import HEADINGS, first_seen, headline, sides, summary, totals
+from hostwalk.report.compare.lines import HEADINGS, NOT_ALWAYS, first_seen, headline, sides, summary, totals
 from hostwalk.report.model import Run
 from hostwalk.report.words import plain
 
@@ -63,7 +63,12 @@ def _group(alike: Alike) -> str:
 
 
 def _member(change: Change) -> str:
-    said = [f'{change.page}: "{change.sentence}"', change.detail, change.rerun and f"again: {change.rerun}"]
+    said = [
+        "" if change.always else NOT_ALWAYS,
+        f'{change.page}: "{change.sentence}"',
+        change.detail,
+        change.rerun and f"again: {change.rerun}",
+    ]
     story = escape(plain("\n".join(text for text in said if text)))
     return f"<p><code>{escape(first_seen(change))}</code> on {escape(change.cell)}</p><pre>{story}</pre>"
 

@@ -55,4 +55,5 @@ def _change(change: Change) -> dict[str, Any]:
         "delta": change.difference.delta,
         "detail": change.detail,
         "rerun": change.rerun,
+        "always": change.always,
     }

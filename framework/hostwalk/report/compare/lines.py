@@ -34,6 +34,7 @@ HEADINGS = {
     Kind.SILENT: "the kernel does not print any more",
 }
 NOTHING = "nothing changed"
+NOT_ALWAYS = "not each time that it was looked at"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ def _alike(alike: Alike, few: int, detail: int) -> Iterator[Line]:
         return
     yield Line(headline(alike), 2, STYLES[alike.kind])
     cells = ", ".join(alike.cells)
-    yield Line(f"{named(alike.claims, few)} on {cells}", 4)
+    always = all(change.always for change in alike.changes)
+    yield Line(f"{named(alike.claims, few)} on {cells}{'' if always else f' ({NOT_ALWAYS})'}", 4)
     first = alike.changes[0]
     if first.difference.where or alike.kind in (Kind.STATE, Kind.COST):
         yield Line(f"first: {first_seen(first)}", 4, "dim")
@@ -140,7 +142,8 @@ def _alike(alike: Alike, few: int, detail: int) -> Iterator[Line]:
 
 def _broken(change: Change, detail: int) -> Iterator[Line]:
     pair = f"{change.difference.before} -> {change.difference.after}"
-    yield Line(f"{change.claim_id} on {change.cell}: {pair}", 2, STYLES[Kind.BROKEN])
+    once = "" if change.always else f" ({NOT_ALWAYS})"
+    yield Line(f"{change.claim_id} on {change.cell}: {pair}{once}", 2, STYLES[Kind.BROKEN])
     yield Line(f'{change.page}: "{plain(change.sentence)}"', 4)
     told = plain(change.detail).strip().splitlines()
     yield from (Line(text.rstrip(), 4) for text in told[:detail])
