@@ -124,13 +124,20 @@ def printed(text: str, reports: Sequence[Report], provoked: str = "") -> tuple[s
     """
     told = {STAMP.sub("", line) for report in reports for line in report.text.splitlines()}
     lines = [STAMP.sub("", line) for line in text.splitlines()]
-    rest = [line for line in lines if line not in told and not _is_of_a_trace(line)]
+    rest = [
+        line for line in lines if line not in told and not _is_of_a_trace(line) and not SLOW_HOST.match(line)
+    ]
     titles = [
         PROVOKED if provoked and re.search(provoked, report.text) else report.title for report in reports
     ]
     return tuple(dict.fromkeys(filter(None, map(plain_line, [*titles, *rest]))))
 
 
+SLOW_HOST = re.compile(
+    r"hrtimer: interrupt took|perf: interrupt took too long|sched: RT throttling|clocksource: |workqueue: .* hogged CPU"
+)
+"""Beginnings of what Linux prints when a processor is not given time enough, as on a host that does much besides:
+kernel/time/hrtimer.c, kernel/events/core.c, kernel/sched/rt.c, kernel/time/clocksource.c, kernel/workqueue.c."""
 PROVOKED = "a warning that the claim provokes"
 
 

@@ -108,6 +108,11 @@ def test_lines_without_their_stack_traces() -> None:
     assert printed(STACK, find_reports(STACK)) == ("GUP no longer grows the stack in subject: …-… (…)",)
 
 
+def test_a_busy_host_is_no_finding() -> None:
+    text = "[   12.3] hrtimer: interrupt took 18273645 ns\n[   12.4] hrtimer: other\n"
+    assert printed(text, ()) == ("hrtimer: other",)
+
+
 def test_each_line_is_told_once() -> None:
     assert len(printed("a line\n[ 1.0] a line\n\n", ())) == 1
 
