@@ -89,6 +89,7 @@ class Session:
 
     def __init__(self, options: CheckOptions, progress: Progress) -> None:
         self.options = options
+        self.shard = Shard.parse(options.shard)
         self.targets = options.targets
         self.seed = random.randrange(1 << 32) if options.seed is None else options.seed  # noqa: S311
         self.cells = Cells(self.targets, options, progress)
@@ -161,11 +162,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave only the shard asked for, of what was selected otherwise."""
     session = config.stash[SESSION]
-    shard = Shard.parse(session.options.shard)
     session.selected = len(items)
-    others = [item for item in items if not shard.has(_part_of(item))]
+    others = [item for item in items if not session.shard.has(_part_of(item))]
     if others:
-        items[:] = [item for item in items if shard.has(_part_of(item))]
+        items[:] = [item for item in items if session.shard.has(_part_of(item))]
         config.hook.pytest_deselected(items=others)
 
 
