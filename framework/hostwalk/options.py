@@ -29,6 +29,7 @@ class CheckOptions:
     ``isolation``: each ``claim`` on a machine of its own, or all of a ``cell`` on one. ``workers`` run at once: a
     number, or auto. ``audit``: hold each kept claim's processes against the standing invariants.
     ``shard``: the Ith of N parts of the claims, as ``I/N``. ``instead``: a kernel in the place of each cell's own.
+    ``costs``: look at each claim's faults and page tables, before and after.
     """
 
     kernels: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class CheckOptions:
     matrix: str = ""
     shard: str = ""
     instead: str = ""
+    costs: bool = False
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -117,5 +119,6 @@ class CheckOptions:
             *([] if self.audit else ["--hostwalk-no-audit"]),
             *([f"--hostwalk-seed={self.seed}"] if self.seed is not None else []),
             *([f"--hostwalk-shard={self.shard}"] if self.shard else []),
+            *(["--hostwalk-costs"] if self.costs else []),
             *(["-k", self.keyword] if self.keyword else []),
         ]

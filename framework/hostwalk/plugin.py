@@ -61,6 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hostwalk-isolation", choices=("claim", "cell"), default="claim",
         help="a fresh machine for each claim, or one for all of a target",
     )  # fmt: skip
+    group.addoption("--hostwalk-costs", action="store_true", help="tell what each claim has cost its subject")
     group.addoption("--hostwalk-seed", type=int, help="seed of the run")
     group.addoption(
         "--hostwalk-shard", default="", metavar="I/N", help="only the Ith of N parts of the claims"
@@ -81,6 +82,7 @@ def options_of(config: pytest.Config) -> CheckOptions:
         sabotage=value("sabotage"), audit=not value("no-audit"),
         mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=seed,
         isolation=value("isolation"), shard=value("shard"), instead=value("instead"),
+        costs=value("costs"),
     )  # fmt: skip
 
 
@@ -271,7 +273,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     witness.require(claim)
     if witness.saboteur is not None:
         return (yield from _sabotaged(claim, witness))
-    subject = pyfuncitem.funcargs.get("subject")
+    wanted = pyfuncitem.config.stash[SESSION].options.costs
+    subject = pyfuncitem.funcargs.get("subject") if wanted else None
     try:
         with witness.observing(claim, subject if isinstance(subject, Subject) else None):
             result = yield

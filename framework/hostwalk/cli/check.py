@@ -32,6 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="alter guest memory before each verdict: every claim must notice",
     )
     what.add_argument(
+        "--costs", action="store_true", help="tell what each claim has cost its subject (--json)"
+    )
+    what.add_argument(
         "--bisect",
         action="store_true",
         help="exit statuses for git bisect run: 0 good, 1 bad, 125 not testable, 255 stop",
@@ -132,6 +135,7 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
         keyword=args.keyword, sabotage=args.sabotage, audit=args.audit,
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
         isolation=args.isolation, workers=args.workers, shard=args.shard,
+        costs=args.costs,
     )  # fmt: skip
 
 

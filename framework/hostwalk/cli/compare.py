@@ -113,7 +113,7 @@ def _ready(both: list[tuple[Side, CheckOptions]], progress: Progress, cache: Cac
 
 def _options(args: argparse.Namespace) -> CheckOptions:
     """Return what both sides have in common; they make the same random choices, and so does who repeats it."""
-    args.sabotage = False
+    args.sabotage, args.costs = False, True
     kept = argparse.Namespace(**{**vars(args), "kernels": [], "headers": None, "symbols": None})
     options = check.options_of(kept)
     return replace(options, seed=options.seed or 0)

@@ -76,6 +76,8 @@ def test_both_sides_get_the_same_request(fake: Fake) -> None:
     assert (base.keyword, base.shard, base.cpus, base.workers, base.audit) == ("gup", "1/2", 2, "3", False)
     assert [target.name for target in patched.targets] == ["arm64-48bit-smp2/debian:6.12"]
     assert base.seed == patched.seed == 0
+    assert base.costs
+    assert patched.costs
 
 
 def test_the_cells_of_a_matrix_whatever_its_kernels(fake: Fake) -> None:
