@@ -20,6 +20,9 @@ PAGE = 0x8000_0000_0005_0067
 LAYOUT = {"_PAGE_BIT_SPECIAL": 9, "_PAGE_BIT_SAVED_DIRTY": 58, "_PAGE_BIT_PROTNONE": 8}
 
 
+PRESENT_INVALID = 1 << 11
+
+
 def pages(*entries: int, first: int = 0, root: int = ROOT, arm: bool = False) -> Pages:
     """Return the reading of pages from number ``first`` on, whose last-level entries are these."""
     memory = FakeMemory((Region(0, 1 << 30),))
@@ -29,7 +32,7 @@ def pages(*entries: int, first: int = 0, root: int = ROOT, arm: bool = False) ->
         memory.write_u64(PTE + 8 * index, entry)
     if arm:
         format_ = arm64.make_format(arm64.Half(12, 48, mair=0xFF44))
-        bits = arm64.linux_bits({"PTE_DIRTY": 1 << 55})
+        bits = arm64.linux_bits({"PTE_DIRTY": 1 << 55, "PTE_PRESENT_INVALID": PRESENT_INVALID})
     else:
         format_, bits = x86_64.make_format(4), x86_64.linux_bits(LAYOUT)
     space = AddressSpace("test", format_, root, 0, 1 << 47, bits)
@@ -70,6 +73,8 @@ def test_every_level_is_told() -> None:
         (PAGE, 0, ("is empty now",)),
         (0, PAGE, ("was empty",)),
         (PAGE, PAGE & ~1, ("leaf -> not present", "P 1 -> 0")),
+        (PAGE, PAGE & ~1 | 1 << 8, ("leaf -> not present", "P 1 -> 0", "prot_none 0 -> 1")),
+        (PAGE, PAGE | 1 << 8, ("G 0 -> 1",)),
     ],
 )
 def test_differing_bits_have_names(before: int, after: int, said: tuple[str, ...]) -> None:
@@ -88,6 +93,13 @@ def test_differing_bits_have_names(before: int, after: int, said: tuple[str, ...
 def test_differing_bits_have_names_on_arm64_too(bits: int, said: tuple[str, ...]) -> None:
     page = 0x50000 | 1 << 10 | 3
     assert changes(page, page | bits, arm=True) == said
+
+
+def test_prot_none_of_arm64_is_more_than_a_bit() -> None:
+    page = 0x50000 | 1 << 10 | 1 << 6 | 3
+    assert changes(page, page & ~(1 << 6 | 1) | 1 << 54 | PRESENT_INVALID, arm=True) == (
+        "leaf -> not present", "V 1 -> 0", "USER 1 -> 0", "nG 0 -> 1", "UXN 0 -> 1",
+    )  # fmt: skip
 
 
 def test_a_table_entry_that_changed() -> None:

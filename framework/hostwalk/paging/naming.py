@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostwalk.paging.format import Field, Match
+from hostwalk.paging.format import Field, Kind, Match
 from hostwalk.paging.meaning import LinuxBits
 from hostwalk.paging.walk import Step
 
@@ -64,7 +64,11 @@ def _bit_names(step: Step, linux: LinuxBits) -> dict[int, str]:
         "dirty": linux.dirty[0] if linux.dirty else None
     }
     named = {_only_bit(match): name for name, match in soft.items() if match}
-    return named | {_only_bit(flag.when): flag.name for flag in step.level.leaf_flags}
+    named |= {_only_bit(flag.when): flag.name for flag in step.level.leaf_flags}
+    # What the hardware does not look at may be Linux's: x86 has PROT_NONE where a present entry has G.
+    if step.kind is Kind.NOT_PRESENT and linux.prot_none.value.bit_count() == 1:
+        named[linux.prot_none.value.bit_length() - 1] = "prot_none"
+    return named
 
 
 def _only_bit(match: Match) -> int:

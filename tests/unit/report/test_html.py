@@ -300,6 +300,7 @@ def parts(children: list[object]) -> list[str]:
 def test_marks() -> None:
     assert parts(differing("a b c", "a x c")) == "a [b] c"
     assert parts(differing("a b c", "a c")) == "a [b] c"
+    assert parts(differing("all else", "nothing of it")) == "all else"
     assert parts(digits_differing("0x12", "0x2")) == "[0][x][1]2"
     assert parts(digits_differing("2", "10")) == "[2]"
     assert "".join(entry_digits(0, 1).itertext()) == "0" * 16

@@ -11,6 +11,8 @@ from hostwalk.report.words import plain
 
 Child = ET.Element | str | None
 DIGITS, GROUP = 16, 4
+ALIKE = 0.5
+"""From this likeness of two lines on, marks say more than the lines themselves."""
 
 
 def element(tag: str, *children: Child, **attributes: str | int | bool | None) -> ET.Element:
@@ -56,10 +58,13 @@ def _marked(digits: str, against: str) -> Iterator[Child]:
 
 
 def differing(text: str, other: str) -> list[Child]:
-    """Return a line with the words marked that the ``other`` line does not have there."""
+    """Return a line with the words marked that the ``other`` line does not have there; none if most are others."""
     words, against = re.split(r"(\s+)", text), re.split(r"(\s+)", other)
+    matcher = SequenceMatcher(None, words, against, autojunk=False)
+    if matcher.ratio() < ALIKE:
+        return [text]
     parts: list[Child] = []
-    for kind, start, end, _, _ in SequenceMatcher(None, words, against, autojunk=False).get_opcodes():
+    for kind, start, end, _, _ in matcher.get_opcodes():
         run = "".join(words[start:end])
         if kind == "equal" or not run.strip():
             parts.append(run)

@@ -181,6 +181,6 @@ def _before_and_now(now: str, before: str) -> Iterator[list[Child]]:
     """Yield a line, or, where it was another before, that one and this one with the words marked that differ."""
     if before and before != now:
         yield ["before ", *differing(before, now)]
-        yield ["now    ", *differing(now, before)]
+        yield ["now    ", *differing(now or "none", before)]
     else:
         yield [now]
