@@ -27,9 +27,9 @@ from hostwalk.image.layout import Layout
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.machine import Machine
 from hostwalk.options import CheckOptions
-from hostwalk.report.formats import FORMATS, write
 from hostwalk.report.model import Result, Run, Verdict
 from hostwalk.report.story import Comparison, Story
+from hostwalk.reporting import add_options, asked, write_all
 from hostwalk.sabotage import Saboteur
 from hostwalk.target import Target
 from hostwalk.telling import compared, explained
@@ -64,8 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a fresh machine for each claim, or one for all of a target",
     )  # fmt: skip
     group.addoption("--hostwalk-seed", type=int, help="seed of the run")
-    for name, format_ in FORMATS.items():
-        group.addoption(f"--hostwalk-{name}", metavar="FILE", help=format_.purpose)
+    add_options(group)
 
 
 def options_of(config: pytest.Config) -> CheckOptions:
@@ -141,17 +140,15 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         config.stash[SESSION] = session
         parallel.take_part(config, session)
+        asked(config)
     except HostwalkError as error:
         raise pytest.UsageError(str(error)) from error
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the reports; of a parallel run the controller does, once all results have come."""
-    config = session.config
-    for name in () if parallel.is_worker(config) else FORMATS:
-        if (place := config.getoption(f"--hostwalk-{name}")) is not None:
-            write(config.stash[SESSION].run, name, place)
+    """Write the reports that were asked for."""
+    write_all(session.config, session.config.stash[SESSION].run)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

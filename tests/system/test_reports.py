@@ -106,6 +106,22 @@ def test_the_command_that_repeats_it_is_pytests(results: dict[str, dict[str, Any
     )
 
 
+@pytest.mark.parametrize(
+    ("place", "said"), [("none/x", "there is no directory for"), ("taken", "cannot write")]
+)
+def test_a_report_that_cannot_be_written(tmp_path: Path, place: str, said: str) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "test_a.py").write_text("def test_a(): pass\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "hostwalk.plugin", "-c", os.devnull, "--hostwalk-html", place, "."],
+        cwd=tmp_path, text=True, capture_output=True, timeout=SECONDS, check=False,
+        env={**os.environ, "PYTHONPATH": str(TOP / "framework"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )  # fmt: skip
+    assert said in ran.stderr
+    assert "INTERNALERROR" not in ran.stdout + ran.stderr
+    assert ran.returncode in (2, 4)
+
+
 def test_every_report_is_there(reports: Path) -> None:
     assert "<mark>" in (reports / "html").read_text()
     assert (reports / "ktap").read_text().startswith("KTAP version 1\n1..1\n")

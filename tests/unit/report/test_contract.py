@@ -65,7 +65,7 @@ def test_the_committed_contract_lists_the_claims_that_there_are(claims: list[Cla
         for claim in claims
     }
     assert len(there) > 500
-    assert said == there, f"write it again, as its second line says: {COMMITTED}"
+    assert said == there, f"write it again, as its third line says: {COMMITTED}"
 
 
 def test_the_committed_contract_cites_the_departures_that_are_known(claims: list[Claim]) -> None:
