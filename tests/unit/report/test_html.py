@@ -12,6 +12,7 @@ from hostwalk.report import html
 from hostwalk.report.html.markup import differing, digits_differing, element, entry_digits
 from hostwalk.report.html.matrix import numbered
 from hostwalk.report.html.page import OPEN, TOLD
+from hostwalk.report.html.reasons import TOLD as TOLD_UNPROVEN
 from hostwalk.report.html.reasons import ranges
 from hostwalk.report.model import Result, Run, Verdict
 from hostwalk.report.story import Comparison, Entry, Operation, Seen, SeenPage, Story
@@ -166,8 +167,23 @@ def test_a_crash_is_told_by_its_report(run: Run) -> None:
 
 def test_reasons_are_given_once_with_their_claims(page: Node) -> None:
     assert rows(section(page, "Not-applicable")) == [["gup.ret.2", "needs CONFIG_X # yes"]]
-    assert rows(section(page, "Departures")) == [["insert.1 1", 'commit 0123abc ("mm: x")']]
-    assert rows(section(page, "Unproven")) == [["insert.1 2", "agent: no answer in 10 s"]]
+    assert rows(section(page, "Departures")) == [["insert.1 on 1", 'commit 0123abc ("mm: x")']]
+    ((claim, why),) = rows(section(page, "Unproven"))
+    assert claim == "insert.1 on 2"
+    assert why.startswith("agent: no answer in 10 s")
+    assert "hostwalk check --arch arm64 -k insert.1" in why
+
+
+def test_what_was_done_before_the_infrastructure_failed_is_told_once_for_each_cause(run: Run) -> None:
+    lost = replace(run.results[5], story=STORY, detail="agent: no answer\n  remedy: wait")
+    causes = [replace(lost, claim_id=f"a.{n}", reason=f"cause {n % 80}") for n in range(160)]
+    page = read(html.text(replace(run, results=tuple(causes))))
+    table = section(page, "Unproven").all("table", "reasons")[0]
+    assert [
+        len(row.all("th")[0].all("code")) for row in table.children[0].children if isinstance(row, Node)
+    ] == [2] * 80
+    assert len(table.all("ol", "course")) == TOLD_UNPROVEN
+    assert "remedy: wait" in table.text
 
 
 def test_links_lead_somewhere_and_ids_are_unique(run: Run) -> None:

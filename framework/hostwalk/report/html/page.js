@@ -21,7 +21,7 @@
 				}
 				body.hidden = !some;
 			}
-			form.querySelector("output").textContent = `${shown} claims`;
+			form.querySelector("output").textContent = `${shown} claim${shown === 1 ? "" : "s"}`;
 		};
 		form.hidden = false;
 		form.addEventListener("input", filter);
