@@ -16,6 +16,7 @@ import pytest
 
 from hostwalk.errors import HostwalkError
 from hostwalk.report.model import Result, Verdict
+from hostwalk.report.story import plain, story_of
 from hostwalk.target import Target
 from hostwalk.template import measured_forks
 
@@ -64,13 +65,15 @@ def is_worker(config: pytest.Config) -> bool:
 def packed(result: Result) -> dict[str, Any]:
     """Return a result as plain data."""
     values = {field.name: getattr(result, field.name) for field in fields(result)}
-    return values | {"target": result.target.name, "verdict": str(result.verdict)}
+    story = plain(result.story) if result.story is not None else None
+    return values | {"target": result.target.name, "verdict": str(result.verdict), "story": story}
 
 
 def unpacked(values: Mapping[str, Any], targets: Iterable[Target]) -> Result:
     """Return the result that was packed."""
     target = next(target for target in targets if target.name == values["target"])
-    return Result(**{**values, "target": target, "verdict": Verdict(values["verdict"])})
+    story = story_of(values["story"]) if values["story"] is not None else None
+    return Result(**{**values, "target": target, "verdict": Verdict(values["verdict"]), "story": story})
 
 
 class Sender:

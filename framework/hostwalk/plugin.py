@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -27,9 +28,12 @@ from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.machine import Machine
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Result, Run, Verdict
+from hostwalk.report.story import Comparison, Story
+from hostwalk.reporting import add_options, asked, write_all
 from hostwalk.sabotage import Saboteur
 from hostwalk.target import Target
-from hostwalk.verdicts import Ending, UnnoticedError, judge, judge_error, rerun_command
+from hostwalk.telling import compared, explained
+from hostwalk.verdicts import Ending, UnnoticedError, foreign, judge, judge_error, rerun_command, run_command
 from hostwalk.witness import Witness
 
 
@@ -60,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a fresh machine for each claim, or one for all of a target",
     )  # fmt: skip
     group.addoption("--hostwalk-seed", type=int, help="seed of the run")
+    add_options(group)
 
 
 def options_of(config: pytest.Config) -> CheckOptions:
@@ -81,19 +86,24 @@ def options_of(config: pytest.Config) -> CheckOptions:
 class Session:
     """One pytest session: its cells, and the results so far."""
 
-    def __init__(self, options: CheckOptions, progress: Progress) -> None:
+    def __init__(self, options: CheckOptions, progress: Progress, command: str = "") -> None:
         self.options = options
+        self.command = command
         self.targets = options.targets
         self.seed = random.randrange(1 << 32) if options.seed is None else options.seed  # noqa: S311
         self.cells = Cells(self.targets, options, progress)
         self.cells.on_loss = self._lost
         self.results: list[Result] = []
+        self.comparison: Comparison | None = None
         self._start = time.monotonic()
 
-    def amend(self, ending: Ending, when: str) -> None:
+    def amend(self, ending: Ending, when: str, story: Story | None = None) -> None:
         """Replace the verdict of the last claim, which was kept until something came to light afterwards."""
         why = f"it was kept, but {when}: {ending.reason}".rstrip(": ")
-        self.results[-1] = replace(self.results[-1], verdict=ending.verdict, reason=why, detail=ending.detail)
+        self.results[-1] = replace(
+            self.results[-1], verdict=ending.verdict, reason=why, detail=ending.detail,
+            crashed=ending.crashed, story=story,
+        )  # fmt: skip
 
     def _lost(self, target: Target, error: HostwalkError) -> None:
         """Blame damage that was found in a machine between two claims on the one that ran there last."""
@@ -105,7 +115,7 @@ class Session:
         """Everything that was judged so far."""
         return Run(
             tuple(self.results), self.targets, dict(self.cells.identities), self.seed,
-            time.monotonic() - self._start, self.options.sabotage,
+            time.monotonic() - self._start, self.options.sabotage, self.command,
         )  # fmt: skip
 
 
@@ -122,11 +132,23 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "claim(claim): one sentence of a manual page; use hostwalk.claim.claim"
     )
     try:
-        session = Session(options_of(config), config.stash.get(PROGRESS, SILENT))
+        options = options_of(config)
+        session = Session(
+            options,
+            config.stash.get(PROGRESS, SILENT),
+            run_command(config, options, ours=PROGRESS in config.stash),
+        )
         config.stash[SESSION] = session
         parallel.take_part(config, session)
+        asked(config)
     except HostwalkError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the reports that were asked for."""
+    write_all(session.config, session.config.stash[SESSION].run)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -226,6 +248,17 @@ def witness(cell: Cell, request: pytest.FixtureRequest, session: Session) -> Wit
     return Witness(cell, saboteur=saboteur)
 
 
+def pytest_assertrepr_compare(
+    config: pytest.Config, op: str, left: object, right: object
+) -> list[str] | None:
+    """Explain a comparison of columns that failed page by page, and keep it for the reports."""
+    found = compared(op, left, right)
+    if found is None:
+        return None
+    config.stash[SESSION].comparison = found
+    return explained(found, left, right)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Judge what the test alone cannot see: the kernel's own warnings, and whether a sabotage was noticed."""
@@ -233,6 +266,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     witness = pyfuncitem.funcargs.get("witness")
     if claim is None or not isinstance(witness, Witness):
         return (yield)
+    pyfuncitem.config.stash[SESSION].comparison = None
     witness.require(claim)
     if witness.saboteur is not None:
         return (yield from _sabotaged(claim, witness))
@@ -279,7 +313,7 @@ def pytest_runtest_makereport(
     if call.when == "setup" and call.excinfo is None:
         return report
     ending = _ending(item, claim, call, report)
-    _record(item, claim, ending, call.duration)
+    _record(item, claim, ending, call.duration, report)
     if ending.verdict is Verdict.DEPARTS:
         report.outcome, report.wasxfail = "skipped", f"departs: {ending.reason}"
     if ending.verdict is Verdict.NOT_APPLICABLE:
@@ -304,7 +338,7 @@ def _look_back(
     error = call.excinfo.value if call.excinfo is not None else witness.aftermath(claim)
     ending = judge(claim, witness.layout["LINUX_VERSION_CODE"], error, str(error))
     if ending.verdict not in (Verdict.KEPT, Verdict.NOT_APPLICABLE):
-        session.amend(ending, "as its subject ended")
+        session.amend(ending, "as its subject ended", witness.told(ending.reason, None))
         report.outcome, report.longrepr = "failed", f"{session.results[-1].reason}\n{ending.detail}"
     return report
 
@@ -323,12 +357,27 @@ def _ending(
 
 
 def _detail(report: pytest.TestReport, witness: Witness) -> str:
+    return "\n".join([_said(report), *witness.story()])
+
+
+def _said(report: pytest.TestReport) -> str:
+    """Return the failure as pytest explains it, without the names of errors that say nothing."""
     lines = [line[4:].rstrip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
-    said = re.sub(rf"\A(?:[\w.]+\.)?(?:{_PLAIN_ERRORS}): ", "", "\n".join(lines))
-    return "\n".join([said, *witness.story()])
+    said = textwrap.dedent("\n".join(lines))
+    return re.sub(rf"\A(?:[\w.]+\.)?(?:{_PLAIN_ERRORS}): ", "", said)
 
 
-def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float) -> None:
+def _story(item: pytest.Function, ending: Ending, report: pytest.TestReport) -> Story | None:
+    """Return what was done and seen, where somebody has to look into it."""
+    witness = item.funcargs.get("witness")
+    if ending.verdict not in (Verdict.BROKEN, Verdict.UNPROVEN) or not isinstance(witness, Witness):
+        return None
+    return witness.told(_said(report), item.config.stash[SESSION].comparison)
+
+
+def _record(
+    item: pytest.Function, claim: Claim, ending: Ending, seconds: float, report: pytest.TestReport
+) -> None:
     session = item.config.stash[SESSION]
     target = item.callspec.params["target"]
     assert isinstance(target, Target)
@@ -336,7 +385,8 @@ def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float)
     session.results.append(
         Result(
             claim.id, claim.page, claim.sentence, target, ending.verdict, ending.reason, ending.detail,
-            seconds, rerun_command(claim, target, session.options),
-            f"{path}:{(line or 0) + 1}", item.nodeid,
+            seconds, rerun_command(claim, target, session.options, foreign(item)),
+            f"{path}:{(line or 0) + 1}", item.nodeid, ending.crashed, claim.kernels.text,
+            claim.departs.known if claim.departs is not None else "", _story(item, ending, report),
         )
     )  # fmt: skip

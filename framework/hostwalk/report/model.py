@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from hostwalk.report.story import Story
 from hostwalk.target import Target
 
 
@@ -31,6 +32,9 @@ class Result:
     ``page`` is the manual page and ``sentence`` its words. ``reason`` says why the claim is not applicable,
     is unproven or departs; ``detail`` explains a broken claim in several lines: what was claimed, what the
     witness saw, the decoded entry. ``rerun`` is a command that repeats just this, ``where`` is FILE:LINE.
+    ``crashed``: the guest's kernel broke down. ``kernels`` is the condition on versions that the claim makes (empty:
+    none), ``departs`` the known departure with its citation, on this kernel or another. ``story`` tells how a claim
+    that is broken or unproven came to be so.
     """
 
     claim_id: str
@@ -44,6 +48,10 @@ class Result:
     rerun: str = ""
     where: str = ""
     nodeid: str = ""
+    crashed: bool = False
+    kernels: str = ""
+    departs: str = ""
+    story: Story | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class Run:
     """All results of one run.
 
     ``identities`` tells, per target name, what was really booted (kernel release, SHA-256 of the boot file,
-    QEMU's version, the accelerator and why); ``seconds`` is the wall time.
+    QEMU's version, the accelerator and why); ``seconds`` is the wall time. ``command`` is the command line that
+    asked for it, without what changes nothing in the verdicts.
     """
 
     results: tuple[Result, ...]
@@ -60,6 +69,7 @@ class Run:
     seed: int = 0
     seconds: float = 0.0
     sabotage: bool = False
+    command: str = ""
 
     @property
     def counts(self) -> Counter[Verdict]:
