@@ -165,20 +165,34 @@ class Footprint:
 
 
 def soak(template: Template, times: int, console: Console) -> None:
-    """Fork many times in a row and show that nothing grows."""
+    """Fork many times in a row, then reset as often, and show that nothing grows."""
     template.fork().close()
-    cache = template.frozen.directory.parents[1]
-    before, taken = Footprint.now(cache), []
-    for _ in range(times):
-        taken += milliseconds(lambda: template.fork().close(), 1)
-    after = Footprint.now(cache)
+    grown(f"{times} forks in a row", template, lambda: template.fork().close(), times, console)
+    cells = [template.reset(template.fork())]
+
+    def again() -> None:
+        work(cells[0])
+        cells[0] = template.reset(cells[0])
+
+    before = own_memory(cells[0].machine.pid)
+    grown(f"{times} resets of one", template, again, times, console)
+    after = own_memory(cells[0].machine.pid)
+    console.print(f"QEMU's own memory {before / MIB:.1f} MiB before, {after / MIB:.1f} MiB after")
+    cells[0].close()
+
+
+def grown(title: str, template: Template, action: Callable[[], None], times: int, console: Console) -> None:
+    """Do something many times; print what this process holds before and after, and how long it took."""
+    home = template.frozen.directory.parent
+    before, taken = Footprint.now(home), milliseconds(action, times)
+    after = Footprint.now(home)
     tenth = max(1, times // 10)
     first, last = statistics.median(taken[:tenth]), statistics.median(taken[-tenth:])
-    table = Table(f"{times} forks in a row", "before", "after", box=None)
+    table = Table(title, "before", "after", box=None)
     for name in ("descriptors", "children", "threads", "files"):
         table.add_row(name, str(getattr(before, name)), str(getattr(after, name)))
     table.add_row("memory", f"{before.memory / MIB:.1f} MiB", f"{after.memory / MIB:.1f} MiB")
-    table.add_row("a fork (median of a tenth)", f"{first:.1f} ms", f"{last:.1f} ms")
+    table.add_row("one (median of a tenth)", f"{first:.1f} ms", f"{last:.1f} ms")
     console.print(table)
 
 
@@ -242,7 +256,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: under 50 seconds")
     parser.add_argument("--arch", action="append", help="x86_64 or arm64 (default: both)")
-    parser.add_argument("--soak", type=int, metavar="N", help="only fork N times, and say what grew")
+    parser.add_argument(
+        "--soak", type=int, metavar="N", help="only fork N times and reset N times, and say what grew"
+    )
     parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     archs = args.arch or ["x86_64", "arm64"]

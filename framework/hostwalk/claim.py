@@ -84,6 +84,11 @@ class Departure:
         """Whether this failure, on a kernel of this LINUX_VERSION_CODE, is the departure."""
         return self.kernels.include(code) and re.search(self.shows, failure) is not None
 
+    @property
+    def known(self) -> str:
+        """What is known: what the kernel does, where that is written, and which kernels do it, unless all do."""
+        return f"{self}, on {self.kernels}" if self.kernels.text else str(self)
+
     def __str__(self) -> str:
         return f"{self.does} ({self.cites})"
 
@@ -102,6 +107,12 @@ class Claim:
     kernels: Kernels = Kernels()
     departs: Departure | None = None
     warns: str = ""
+
+
+def claim_of(item: pytest.Item) -> Claim | None:
+    """Return the claim that a test makes, if it makes one."""
+    marker = item.get_closest_marker("claim")
+    return marker.args[0] if marker is not None else None
 
 
 def departure(does: str, *, cites: str, shows: str, kernels: str = "") -> Departure:

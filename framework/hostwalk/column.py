@@ -81,10 +81,11 @@ class Column(Sequence[int]):
         """Whether any value is non-zero."""
         return any(self._values)
 
-    def _text(self, value: int) -> str:
+    def text(self, value: int) -> str:
+        """Return a value as this column prints it: in hexadecimal, or not."""
         return f"{value:#x}" if self._hex else str(value)
 
     def __repr__(self) -> str:
         runs = [(value, len(list(run))) for value, run in groupby(self._values)]
-        body = ", ".join(self._text(value) + (f" x{count}" if count > 1 else "") for value, count in runs)
+        body = ", ".join(self.text(value) + (f" x{count}" if count > 1 else "") for value, count in runs)
         return f"{self.name}[{body}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,6 +92,13 @@ class CheckOptions:
                 remedy="ask for less, or for what it has",
             )
         return left
+
+    @property
+    def request(self) -> str:
+        """The choice of cells and claims as options of ``hostwalk check``, without the seed and what is the default."""
+        usual = set(CheckOptions().pytest_arguments())
+        words = (word for word in replace(self, seed=None).pytest_arguments() if word not in usual)
+        return shlex.join(word.replace("--hostwalk-", "--", 1) for word in words)
 
     def pytest_arguments(self) -> list[str]:
         """Return the request as options of the pytest plugin."""

@@ -17,6 +17,7 @@ import pytest
 from hostwalk.errors import HostwalkError
 from hostwalk.observed import Observed
 from hostwalk.report.model import Result, Verdict
+from hostwalk.report.story import plain, story_of
 from hostwalk.target import Target
 from hostwalk.template import measured_forks
 
@@ -66,19 +67,17 @@ def is_worker(config: pytest.Config) -> bool:
 def packed(result: Result) -> dict[str, Any]:
     """Return a result as plain data."""
     values = {field.name: getattr(result, field.name) for field in fields(result)}
-    observed = result.observed.plain()
-    return values | {"target": result.target.name, "verdict": str(result.verdict), "observed": observed}
+    story = plain(result.story) if result.story is not None else None
+    told = {"target": result.target.name, "verdict": str(result.verdict), "story": story}
+    return values | told | {"observed": result.observed.plain()}
 
 
 def unpacked(values: Mapping[str, Any], targets: Iterable[Target]) -> Result:
     """Return the result that was packed."""
     target = next(target for target in targets if target.name == values["target"])
-    told = {
-        "target": target,
-        "verdict": Verdict(values["verdict"]),
-        "observed": Observed.of(values["observed"]),
-    }
-    return Result(**{**values, **told})
+    story = story_of(values["story"]) if values["story"] is not None else None
+    told = {"target": target, "verdict": Verdict(values["verdict"]), "story": story}
+    return Result(**{**values, **told, "observed": Observed.of(values["observed"])})
 
 
 class Sender:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -15,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from hostwalk import parallel
+from hostwalk import parallel, plugin_options
 from hostwalk.cache import Cache
 from hostwalk.cells import Cell, Cells
-from hostwalk.claim import Claim
+from hostwalk.claim import Claim, claim_of
 from hostwalk.errors import HostwalkError
 from hostwalk.guest import Agent, Subject
 from hostwalk.image import build_module as build_a_module
@@ -27,83 +28,42 @@ from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.machine import Machine
 from hostwalk.observed import NOTHING
 from hostwalk.options import CheckOptions
+from hostwalk.plugin_options import options_of
 from hostwalk.report.model import Result, Run, Verdict
+from hostwalk.report.story import Comparison, Story
+from hostwalk.reporting import asked, write_all
 from hostwalk.sabotage import Saboteur
 from hostwalk.shard import Shard
+from hostwalk.sharding import Sharding
 from hostwalk.target import Target
-from hostwalk.verdicts import Ending, UnnoticedError, judge, judge_error, rerun_command
+from hostwalk.telling import compared, explained
+from hostwalk.verdicts import Ending, UnnoticedError, foreign, judge, judge_error, rerun_command, run_command
 from hostwalk.witness import Witness
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of a run; their names are those of ``hostwalk check`` with a prefix."""
-    group = parser.getgroup("hostwalk", "kernel memory-management claims in QEMU")
-    for name, text in (
-        ("kernel", "kernel to boot, such as debian:6.1; may be repeated"),
-        ("arch", "architecture: x86_64 or arm64; may be repeated (default: both)"),
-        ("format", "page-table format, such as 5level or 48bit; may be repeated"),
-    ):
-        group.addoption(f"--hostwalk-{name}", action="append", default=[], metavar=name.upper(), help=text)
-    group.addoption(
-        "--hostwalk-matrix", default="", metavar="NAME", help="default, full or one of the project's own"
-    )
-    group.addoption("--hostwalk-accel", default="auto", help="auto, tcg or kvm")
-    group.addoption("--hostwalk-memory", type=int, default=256, metavar="MIB", help="guest memory")
-    group.addoption("--hostwalk-smp", type=int, default=1, metavar="N", help="virtual CPUs")
-    group.addoption(
-        "--hostwalk-sabotage", action="store_true", help="alter the evidence; each claim must notice"
-    )
-    group.addoption("--hostwalk-no-audit", action="store_true", help="no audit after each claim")
-    group.addoption("--hostwalk-mirror", help="Debian mirror to fetch kernels from")
-    group.addoption("--hostwalk-headers", type=Path, help="headers of a kernel that is given as a file")
-    group.addoption("--hostwalk-symbols", type=Path, help="System.map of a kernel that is given as a file")
-    group.addoption(
-        "--hostwalk-isolation", choices=("claim", "cell"), default="claim",
-        help="a fresh machine for each claim, or one for all of a target",
-    )  # fmt: skip
-    group.addoption("--hostwalk-costs", action="store_true", help="tell what each claim has cost its subject")
-    group.addoption("--hostwalk-seed", type=int, help="seed of the run")
-    group.addoption(
-        "--hostwalk-shard", default="", metavar="I/N", help="only the Ith of N parts of the claims"
-    )
-    group.addoption("--hostwalk-instead", default="", metavar="KERNEL", help="boot this on every cell")
-
-
-def options_of(config: pytest.Config) -> CheckOptions:
-    """Return the run that the command line asked for."""
-
-    def value(name: str):  # type: ignore[no-untyped-def]
-        return config.getoption(f"--hostwalk-{name}")
-
-    seed = getattr(config, "workerinput", {}).get(parallel.SEED, value("seed"))
-    return CheckOptions(
-        kernels=tuple(value("kernel")), archs=tuple(value("arch")), formats=tuple(value("format")),
-        matrix=value("matrix"), accel=value("accel"), memory=value("memory"), cpus=value("smp"),
-        sabotage=value("sabotage"), audit=not value("no-audit"),
-        mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=seed,
-        isolation=value("isolation"), shard=value("shard"), instead=value("instead"),
-        costs=value("costs"),
-    )  # fmt: skip
 
 
 class Session:
     """One pytest session: its cells, and the results so far."""
 
-    def __init__(self, options: CheckOptions, progress: Progress) -> None:
+    def __init__(self, options: CheckOptions, progress: Progress, command: str = "") -> None:
         self.options = options
         self.shard = Shard.parse(options.shard)
+        self.command = command
         self.targets = options.targets
         self.seed = random.randrange(1 << 32) if options.seed is None else options.seed  # noqa: S311
         self.cells = Cells(self.targets, options, progress)
         self.cells.on_loss = self._lost
         self.results: list[Result] = []
         self.selected = 0
+        self.comparison: Comparison | None = None
         self._start = time.monotonic()
 
-    def amend(self, ending: Ending, when: str) -> None:
+    def amend(self, ending: Ending, when: str, story: Story | None = None) -> None:
         """Replace the verdict of the last claim, which was kept until something came to light afterwards."""
         why = f"it was kept, but {when}: {ending.reason}".rstrip(": ")
-        self.results[-1] = replace(self.results[-1], verdict=ending.verdict, reason=why, detail=ending.detail)
+        self.results[-1] = replace(
+            self.results[-1], verdict=ending.verdict, reason=why, detail=ending.detail,
+            crashed=ending.crashed, story=story,
+        )  # fmt: skip
 
     def _lost(self, target: Target, error: HostwalkError) -> None:
         """Blame damage that was found in a machine between two claims on the one that ran there last."""
@@ -115,10 +75,11 @@ class Session:
         """Everything that was judged so far."""
         return Run(
             tuple(self.results), self.targets, dict(self.cells.identities), self.seed,
-            time.monotonic() - self._start, self.options.sabotage, self.options.shard,
+            time.monotonic() - self._start, self.options.sabotage, self.command, self.options.shard,
         )  # fmt: skip
 
 
+pytest_addoption = plugin_options.pytest_addoption
 pytest_xdist_auto_num_workers = parallel.pytest_xdist_auto_num_workers
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
@@ -132,11 +93,24 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "claim(claim): one sentence of a manual page; use hostwalk.claim.claim"
     )
     try:
-        session = Session(options_of(config), config.stash.get(PROGRESS, SILENT))
+        options = options_of(config)
+        session = Session(
+            options,
+            config.stash.get(PROGRESS, SILENT),
+            run_command(config, options, ours=PROGRESS in config.stash),
+        )
         config.stash[SESSION] = session
         parallel.take_part(config, session)
+        config.pluginmanager.register(Sharding(session), "hostwalk-sharding")
+        asked(config)
     except HostwalkError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the reports that were asked for."""
+    write_all(session.config, session.config.stash[SESSION].run)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -158,39 +132,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     claim = claim_of(item)
     if claim is not None:
         item.extra_keyword_matches.add(claim.id)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave only the shard asked for, of what was selected otherwise."""
-    session = config.stash[SESSION]
-    session.selected = len(items)
-    others = [item for item in items if not session.shard.has(_part_of(item))]
-    if others:
-        items[:] = [item for item in items if session.shard.has(_part_of(item))]
-        config.hook.pytest_deselected(items=others)
-
-
-def _part_of(item: pytest.Item) -> str:
-    """Return what all targets of a claim, or of a test without one, have in common."""
-    claim = claim_of(item)
-    return claim.id if claim is not None else f"{item.path.name}::{getattr(item, 'originalname', item.name)}"
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Let a shard pass that has no claims, where the whole would have some."""
-    ours = session.config.stash.get(SESSION, None)
-    if ours is not None:
-        parallel.tell_selected(session.config, ours.selected)
-        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and ours.options.shard and ours.selected:
-            session.exitstatus = pytest.ExitCode.OK
-
-
-def claim_of(item: pytest.Item) -> Claim | None:
-    """Return the claim that a test makes, if it makes one."""
-    marker = item.get_closest_marker("claim")
-    return marker.args[0] if marker is not None else None
 
 
 @pytest.fixture(scope="session")
@@ -263,6 +204,17 @@ def witness(cell: Cell, request: pytest.FixtureRequest, session: Session) -> Wit
     return Witness(cell, saboteur=saboteur)
 
 
+def pytest_assertrepr_compare(
+    config: pytest.Config, op: str, left: object, right: object
+) -> list[str] | None:
+    """Explain a comparison of columns that failed page by page, and keep it for the reports."""
+    found = compared(op, left, right)
+    if found is None:
+        return None
+    config.stash[SESSION].comparison = found
+    return explained(found, left, right)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Judge what the test alone cannot see: the kernel's own warnings, and whether a sabotage was noticed."""
@@ -270,6 +222,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     witness = pyfuncitem.funcargs.get("witness")
     if claim is None or not isinstance(witness, Witness):
         return (yield)
+    pyfuncitem.config.stash[SESSION].comparison = None
     witness.require(claim)
     if witness.saboteur is not None:
         return (yield from _sabotaged(claim, witness))
@@ -319,7 +272,7 @@ def pytest_runtest_makereport(
     if call.when == "setup" and call.excinfo is None:
         return report
     ending = _ending(item, claim, call, report)
-    _record(item, claim, ending, call.duration)
+    _record(item, claim, ending, call.duration, report)
     if ending.verdict is Verdict.DEPARTS:
         report.outcome, report.wasxfail = "skipped", f"departs: {ending.reason}"
     if ending.verdict is Verdict.NOT_APPLICABLE:
@@ -344,7 +297,7 @@ def _look_back(
     error = call.excinfo.value if call.excinfo is not None else witness.aftermath(claim)
     ending = judge(claim, witness.layout["LINUX_VERSION_CODE"], error, str(error))
     if ending.verdict not in (Verdict.KEPT, Verdict.NOT_APPLICABLE):
-        session.amend(ending, "as its subject ended")
+        session.amend(ending, "as its subject ended", witness.told(ending.reason, None))
         report.outcome, report.longrepr = "failed", f"{session.results[-1].reason}\n{ending.detail}"
     return report
 
@@ -363,12 +316,27 @@ def _ending(
 
 
 def _detail(report: pytest.TestReport, witness: Witness) -> str:
+    return "\n".join([_said(report), *witness.story()])
+
+
+def _said(report: pytest.TestReport) -> str:
+    """Return the failure as pytest explains it, without the names of errors that say nothing."""
     lines = [line[4:].rstrip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
-    said = re.sub(rf"\A(?:[\w.]+\.)?(?:{_PLAIN_ERRORS}): ", "", "\n".join(lines))
-    return "\n".join([said, *witness.story()])
+    said = textwrap.dedent("\n".join(lines))
+    return re.sub(rf"\A(?:[\w.]+\.)?(?:{_PLAIN_ERRORS}): ", "", said)
 
 
-def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float) -> None:
+def _story(item: pytest.Function, ending: Ending, report: pytest.TestReport) -> Story | None:
+    """Return what was done and seen, where somebody has to look into it."""
+    witness = item.funcargs.get("witness")
+    if ending.verdict not in (Verdict.BROKEN, Verdict.UNPROVEN) or not isinstance(witness, Witness):
+        return None
+    return witness.told(_said(report), item.config.stash[SESSION].comparison)
+
+
+def _record(
+    item: pytest.Function, claim: Claim, ending: Ending, seconds: float, report: pytest.TestReport
+) -> None:
     session = item.config.stash[SESSION]
     target = item.callspec.params["target"]
     assert isinstance(target, Target)
@@ -378,7 +346,9 @@ def _record(item: pytest.Function, claim: Claim, ending: Ending, seconds: float)
     session.results.append(
         Result(
             claim.id, claim.page, claim.sentence, target, ending.verdict, ending.reason, ending.detail,
-            seconds, rerun_command(claim, target, session.options),
-            f"{path}:{(line or 0) + 1}", item.nodeid, ending.untestable, observed,
+            seconds, rerun_command(claim, target, session.options, foreign(item)),
+            f"{path}:{(line or 0) + 1}", item.nodeid, ending.crashed, claim.kernels.text,
+            claim.departs.known if claim.departs is not None else "", _story(item, ending, report),
+            ending.untestable, observed,
         )
     )  # fmt: skip

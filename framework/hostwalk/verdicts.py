@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import traceback
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hostwalk import resources
 from hostwalk.claim import Claim
 from hostwalk.errors import UNTESTABLE, GuestCrashError, HostwalkError
 from hostwalk.guest import NotExported
@@ -76,16 +78,35 @@ def _broken(claim: Claim, code: int, failure: str, detail: str) -> Ending:
     return Ending(Verdict.BROKEN, detail=detail)
 
 
-def rerun_command(claim: Claim, target: Target, options: CheckOptions) -> str:
-    """Return the command line that repeats one claim on one target."""
-    words = [command(), "check", "--arch", str(target.arch)]
+def rerun_command(claim: Claim, target: Target, options: CheckOptions, nodeid: str = "") -> str:
+    """Return the command line that repeats one claim on one target; ``nodeid``: of a claim that is not ours."""
+    words = ["--arch", str(target.arch)]
     if target.format != DEFAULT_FORMATS[target.arch]:
         words += ["--format", target.format]
     if target.kernel != DEFAULT_KERNEL:
         words += ["--kernel", target.kernel]
     if target.cpus != 1:
         words += ["--smp", str(target.cpus)]
-    return shlex.join([*words, *_remaining(options), "-k", claim.id])
+    words += _remaining(options)
+    if nodeid:
+        prefixed = (f"--hostwalk-{word[2:]}" if word.startswith("--") else word for word in words)
+        return shlex.join(["pytest", nodeid, *prefixed])
+    return shlex.join([command(), "check", *words, "-k", claim.id])
+
+
+def run_command(config: pytest.Config, options: CheckOptions, *, ours: bool) -> str:
+    """Return the command line that repeats a run, of ``hostwalk check`` (``ours``) or of pytest."""
+    if ours:
+        return f"{command()} check {options.request}".rstrip()
+    return shlex.join(["pytest", *map(str, config.invocation_params.args)])
+
+
+def foreign(item: pytest.Item) -> str:
+    """Return the place of a test that is not of the contract, as pytest takes it; empty for our own."""
+    if resources.contract() in item.path.parents:
+        return ""
+    file = os.path.relpath(item.path, item.config.invocation_params.dir)
+    return "::".join([file, *item.nodeid.split("::")[1:]])
 
 
 def _remaining(options: CheckOptions) -> list[str]:

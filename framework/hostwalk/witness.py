@@ -33,11 +33,13 @@ from hostwalk.readings import (
     VmaReading,
     VmasReading,
 )
+from hostwalk.report.story import Comparison, Operation, Story
+from hostwalk.telling import tell
 
 if TYPE_CHECKING:
     from hostwalk.cells import Cell
     from hostwalk.claim import Claim
-    from hostwalk.guest.process import Process
+    from hostwalk.guest.process import Process, Reply
     from hostwalk.sabotage import Saboteur
 
 Seen = TypeVar("Seen", bound=Reading)
@@ -52,7 +54,7 @@ class Witness:
     """Reads guest memory from outside, the machine held still meanwhile.
 
     Before each reading the guest's per-CPU batches of pages are flushed, for they hold references of their own.
-    Every reading is kept: ``readings``.
+    Every reading is kept: ``readings``; so is what was done in the guest meanwhile: ``operations``.
     """
 
     def __init__(self, cell: Cell, saboteur: Saboteur | None = None) -> None:
@@ -62,8 +64,15 @@ class Witness:
         self.saboteur = saboteur
         self.readings: list[Reading] = []
         self.observed = NOTHING
+        self.operations: list[Operation] = []
+        cell.agent.listener = self._heard
         self._reports = len(self.machine.reports)
         self._printed = self.machine.console.printed
+
+    def _heard(self, who: Process, reply: Reply) -> None:
+        if who.number != self.cell.janitor.number:
+            done = Operation(reply.call, reply.outcome, len(self.readings), reply.details)
+            self.operations.append(done)
 
     @contextmanager
     def moment(self) -> Iterator[Moment]:
@@ -195,6 +204,10 @@ class Witness:
         for reading in reversed(self.readings[-STORY_READINGS:]):
             lines += [f"  {line}" for line in reading.lines()]
         return lines
+
+    def told(self, failure: str, comparison: Comparison | None) -> Story:
+        """Return what was done and seen, for the reports; ``failure`` says in words what came of it."""
+        return tell(failure, self.operations, self.readings, comparison, self.machine.console.tail())
 
     def require(self, claim: Claim) -> None:
         """Skip the running test where the claim says nothing about this kernel, or its sabotage would not."""

@@ -59,6 +59,10 @@ def test_no_build_products_are_in_it(wheel: Path) -> None:
     assert not [name for name in names(wheel) if name.endswith((".o", ".ko", ".mod", ".pyc"))]
 
 
+def test_the_page_finds_its_style_and_script(wheel: Path) -> None:
+    assert {f"hostwalk/report/html/{name}" for name in ("page.css", "page.js")} <= names(wheel)
+
+
 def test_licences_and_types_are_in_it(wheel: Path) -> None:
     found = names(wheel)
     assert "hostwalk/py.typed" in found

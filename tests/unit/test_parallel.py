@@ -1,14 +1,17 @@
 """Results travel, and workers fit."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from execnet.gateway_base import dumps, loads
 
 from hostwalk import parallel
 from hostwalk.errors import HostwalkError
 from hostwalk.parallel import Receiver, Sender, fitting, packed, unpacked
 from hostwalk.report.model import Result, Verdict
+from hostwalk.report.story import Comparison, Entry, Operation, Seen, SeenPage, Story
 from hostwalk.target import Arch, Target
 
 TARGETS = (Target(Arch.X86_64), Target(Arch.ARM64, "debian:6.1"))
@@ -45,6 +48,16 @@ def sent(sender: Sender) -> SimpleNamespace:
 def test_a_result_survives_the_journey(verdict: Verdict, where: Target) -> None:
     before = Result("a.b", "p(2)", "s", where, verdict, "why", "line\nline", 1.5, "hostwalk", "f.py:3", "id")
     assert unpacked(json.loads(json.dumps(packed(before))), TARGETS) == before
+
+
+def test_what_was_seen_survives_the_journey() -> None:
+    entry = Entry("pte", 0x1000, 511, 0x8000_0000_0345_D867, "leaf", 0x345D000, ("P",), 0, ("was empty",))
+    seen = Seen(2, "1 page", 1, (SeenPage(0, 0x7FFF_F7FF_5000, (entry,)),))
+    story = Story("f", (Operation("mmap()", "0"),), (seen,), Comparison("==", "a", "b", ((0, "1", "2"),)))
+    before = replace(result(0, Verdict.BROKEN), crashed=True, kernels=">=6.1", departs="it does", story=story)
+    parcel = packed(before)
+    assert unpacked(loads(dumps(parcel)), TARGETS) == before
+    assert unpacked(json.loads(json.dumps(parcel)), TARGETS) == before
 
 
 def test_results_come_in_the_order_of_collection() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from hostwalk.cache import Cache
 from hostwalk.cli import check, output, signals
 from hostwalk.cli.progress import showing
-from hostwalk.cli.reports import STDOUT, check_place, write_to
+from hostwalk.cli.reports import STDOUT
 from hostwalk.comparing.comparison import Comparison, Side
 from hostwalk.comparing.run import SIDES, compare, options_for, prove
 from hostwalk.comparing.sides import Asked, sides
@@ -20,6 +20,7 @@ from hostwalk.errors import UsageError
 from hostwalk.kernels import Progress
 from hostwalk.options import CheckOptions, command
 from hostwalk.report.compare import html, json, terminal, text
+from hostwalk.report.formats import check_place
 
 WRITERS: dict[str, tuple[Callable[[Comparison, str], str], str]] = {
     "text": (text.text, "plain text, short enough for a mail under the patch"),
@@ -130,14 +131,26 @@ def _wanted(args: argparse.Namespace) -> dict[str, str]:
     if list(wanted.values()).count(STDOUT) > 1:
         raise UsageError("two reports cannot share standard output", remedy="give one of them a file")
     for place in wanted.values():
-        check_place(place)
+        if place != STDOUT:
+            check_place(place)
     return wanted
 
 
 def _write(found: Comparison, wanted: dict[str, str], again: str) -> None:
     terminal.show(found, output.err() if STDOUT in wanted.values() else output.out())
     for name, place in wanted.items():
-        write_to(place, WRITERS[name][0](found, again))
+        told = WRITERS[name][0](found, again)
+        if place == STDOUT:
+            sys.stdout.write(told)
+        else:
+            _write_file(Path(place), told)
+
+
+def _write_file(path: Path, told: str) -> None:
+    try:
+        path.write_text(told, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _command() -> str:

@@ -17,6 +17,7 @@ from hostwalk.guest.names import Names
 from hostwalk.guest.wire import Codec, Frame, FrameStream
 
 if TYPE_CHECKING:
+    from hostwalk.guest.process import Process, Reply
     from hostwalk.guest.subject import Subject
 
 OPERATION_SECONDS = 20.0
@@ -35,12 +36,13 @@ class Hello:
 
 @dataclass(frozen=True)
 class Ticket:
-    """A request that was sent and whose reply may still be on its way."""
+    """A request that was sent and whose reply may still be on its way; ``details`` are arguments not in ``what``."""
 
     seq: int
     op: int
     subject: int
     what: str
+    details: str = ""
 
 
 class Agent:
@@ -49,7 +51,7 @@ class Agent:
     ``abi`` is the agent's table, ``layout`` the exerciser's. ``watch`` is called at least every 50 ms while a
     reply is awaited, and when a subject has died; it raises when the guest has crashed. Every operation has
     ``seconds`` to end. An agent that once did not answer is ``broken``: the reason is kept and every later request
-    is refused.
+    is refused. ``listener`` hears of the outcome of every operation in a subject.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Agent:
         self.seconds = seconds
         self.broken = ""
         self.page_size = 0
+        self.listener: Callable[[Process, Reply], None] = lambda _who, _reply: None
         self._stream = FrameStream(port, Codec(abi), watch)
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hostwalk.guest.failures import NotExported, SyscallFailed
 from hostwalk.guest.operations import Operations
-from hostwalk.guest.process import Pending, Reply
+from hostwalk.guest.process import Pending, Reply, word
 from hostwalk.guest.structs import Struct, Value
 
 DEVICE = "/dev/hostwalk"
@@ -63,7 +63,8 @@ class Exerciser(Operations):
             "ioctl", self.exerciser, number, self.scratch, payload=payload, reply=len(payload),
             shown=f"{request}, {function}",
         )  # fmt: skip
-        return PendingIoctl(pending, function, layout)
+        told = replace(pending, ticket=replace(pending.ticket, details=_words(members)))
+        return PendingIoctl(told, function, layout)
 
     def behind(self, shape: str) -> int:
         """Return the address behind a structure that lies at the start of scratch."""
@@ -108,6 +109,12 @@ class Ioctl:
     def pfns(self, count: int) -> tuple[int, ...]:
         """Return page frame numbers from the bytes behind the structure."""
         return struct.unpack_from(f"<{count}Q", self.behind)
+
+
+def _words(members: Mapping[str, Value]) -> str:
+    """Return the arguments that are numbers and not 0: ``start=0x7f0000000000 nr_pages=4``."""
+    numbers = {name: value for name, value in members.items() if isinstance(value, int) and value}
+    return " ".join(f"{name}={word(value)}" for name, value in numbers.items())
 
 
 def pfn_bytes(count: int) -> int:

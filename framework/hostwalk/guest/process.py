@@ -18,7 +18,7 @@ class Reply:
     """What an operation gave back.
 
     ``value`` is what the kernel or the operation returned, ``errno`` the error's name if it was one,
-    ``fault`` the signal that ended it, ``call`` the operation in words.
+    ``fault`` the signal that ended it, ``call`` the operation in words, ``details`` arguments that are not in it.
     """
 
     call: str
@@ -26,6 +26,12 @@ class Reply:
     errno: str | None = None
     payload: bytes = b""
     fault: Fault | None = None
+    details: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in a word: the value, the error's name, or the signal."""
+        return str(self.fault) if self.fault is not None else self.errno or word(self.value)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class Process:
         self, call: str, *args: int, payload: bytes = b"", reply: int = 0, shown: str | None = None
     ) -> Pending:
         """Begin a system call that may take its time; the subject takes no other operation meanwhile."""
-        words = f"{call}({', '.join(map(_word, args)) if shown is None else shown})"
+        words = f"{call}({', '.join(map(word, args)) if shown is None else shown})"
         padded = (self.agent.abi[f"__NR_{call}"], *args, *[0] * (6 - len(args)), reply)
         return self._start("SYSCALL", words, padded, payload)
 
@@ -161,16 +167,17 @@ class Process:
         """Wait for the reply to a request of this subject."""
         frame = self.agent.finish(ticket)
         if frame.status == self.agent.abi["HOSTWALK_FAULT"]:
-            return self.note(Reply(ticket.what, -1, fault=self.agent.names.fault(frame.args)))
+            fault = self.agent.names.fault(frame.args)
+            return self.note(Reply(ticket.what, -1, fault=fault, details=ticket.details))
         value = signed(frame.args[0])
         is_call = ticket.op == self.agent.abi["HOSTWALK_OP_SYSCALL"]
-        return self.note(
-            Reply(ticket.what, value, self.agent.names.errno(value) if is_call else None, frame.payload)
-        )
+        errno = self.agent.names.errno(value) if is_call else None
+        return self.note(Reply(ticket.what, value, errno, frame.payload, details=ticket.details))
 
     def note(self, reply: Reply) -> Reply:
         """Remember a reply as the outcome that :meth:`refuses` and :meth:`faults` judge."""
         self._latest = reply
+        self.agent.listener(self, reply)
         return reply
 
     def duplicate(self, op: str) -> Frame:
@@ -178,6 +185,7 @@ class Process:
         frame = self.agent.request(op, f"{self}: {op.lower()}", subject=self.number)
         if not frame.args[0]:
             raise SyscallFailed(f"{op.lower()}()", self.agent.names.errno(frame.args[1]) or "no error")
+        self.agent.listener(self, Reply(f"{self}: {op.lower()}", frame.args[1]))
         return frame
 
     def end_by(self, call: str, *args: int) -> int:
@@ -229,5 +237,6 @@ class Process:
         return self._start(op, words, args, payload).result()
 
 
-def _word(argument: int) -> str:
+def word(argument: int) -> str:
+    """Return a number as messages show it: small ones in decimal."""
     return str(argument) if -4096 < argument < 4096 else hex(argument)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import hostwalk
+from hostwalk.report import story
 from hostwalk.report.model import Result, Run, Verdict
 from hostwalk.target import Target
 
@@ -22,6 +23,7 @@ def document(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "seconds": round(run.seconds, 3),
         "sabotage": run.sabotage,
+        "command": run.command,
         "exit_status": run.exit_status,
         "counts": {verdict.value: run.counts[verdict] for verdict in Verdict},
         "targets": [_target(target, run.identities.get(target.name, "")) for target in run.targets],
@@ -60,6 +62,11 @@ def _result(result: Result) -> dict[str, Any]:
         "rerun": result.rerun,
         "where": result.where,
         "nodeid": result.nodeid,
+        "crashed": result.crashed,
+        "kernels": result.kernels,
+        "departs": result.departs,
+        "story": story.plain(result.story) if result.story is not None else None,
+        "untestable": result.untestable,
         "state": result.observed.digest,
         "costs": dict(result.observed.costs),
         "printed": list(result.observed.warnings),

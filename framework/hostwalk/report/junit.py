@@ -1,7 +1,8 @@
-"""The report as JUnit XML: broken is a failure, unproven an error, not applicable a skip."""
+"""The report as JUnit XML: broken is a failure, a crash or what is unproven an error, not applicable a skip."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
@@ -28,6 +29,9 @@ def _suite(run: Run, target: Target) -> ET.Element:
     suite = ET.Element("testsuite", {"name": target.name, **_totals(results, seconds)})
     facts = {
         "target": target.name,
+        "arch": target.arch,
+        "format": target.format,
+        "processors": str(target.cpus),
         "kernel": target.kernel,
         "identity": run.identities.get(target.name, ""),
         "seed": str(run.seed),
@@ -41,14 +45,12 @@ def _suite(run: Run, target: Target) -> ET.Element:
 
 
 def _totals(results: Sequence[Result], seconds: float) -> dict[str, str]:
-    def having(verdict: Verdict) -> str:
-        return str(sum(result.verdict is verdict for result in results))
-
+    tags = Counter(_tag(result) for result in results)
     return {
         "tests": str(len(results)),
-        "failures": having(Verdict.BROKEN),
-        "errors": having(Verdict.UNPROVEN),
-        "skipped": having(Verdict.NOT_APPLICABLE),
+        "failures": str(tags["failure"]),
+        "errors": str(tags["error"]),
+        "skipped": str(tags["skipped"]),
         "time": f"{seconds:.3f}",
     }
 
@@ -57,7 +59,7 @@ def _case(result: Result, *, sabotage: bool) -> ET.Element:
     name = f"{result.claim_id}: {result.sentence}"
     classname = f"{result.target.name}.{result.page}"
     case = ET.Element("testcase", name=plain(name), classname=plain(classname), time=f"{result.seconds:.3f}")
-    if tag := _TAGS.get(result.verdict):
+    if tag := _tag(result):
         message = plain(_message(result, sabotage=sabotage))
         ET.SubElement(case, tag, message=message, type=result.verdict).text = plain(_story(result))
     elif result.reason:
@@ -66,6 +68,11 @@ def _case(result: Result, *, sabotage: bool) -> ET.Element:
 
 
 _TAGS = {Verdict.BROKEN: "failure", Verdict.UNPROVEN: "error", Verdict.NOT_APPLICABLE: "skipped"}
+
+
+def _tag(result: Result) -> str:
+    """Return what JUnit calls the outcome; nothing for what passes."""
+    return "error" if result.crashed else _TAGS.get(result.verdict, "")
 
 
 def _message(result: Result, *, sabotage: bool) -> str:

@@ -37,7 +37,9 @@ def _target(run: Run, target: Target, results: Sequence[Result]) -> Iterator[str
 
 def _claim(number: int, result: Result) -> Iterator[str]:
     if result.verdict in (Verdict.BROKEN, Verdict.UNPROVEN):
-        yield from _comment("\n".join((f'{result.page}: "{result.sentence}"', result.detail, result.rerun)))
+        reason = result.reason if result.verdict is Verdict.BROKEN else ""
+        told = (f'{result.page}: "{result.sentence}"', reason, result.detail, result.rerun)
+        yield from _comment("\n".join(told))
     yield f"{_outcome([result])} {number} {_name(result.claim_id)}{_directive(result)}"
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from hostwalk.errors import UNTESTABLE
 from hostwalk.observed import NOTHING, Observed
+from hostwalk.report.story import Story
 from hostwalk.target import Target
 
 
@@ -33,8 +34,10 @@ class Result:
     ``page`` is the manual page and ``sentence`` its words. ``reason`` says why the claim is not applicable,
     is unproven or departs; ``detail`` explains a broken claim in several lines: what was claimed, what the
     witness saw, the decoded entry. ``rerun`` is a command that repeats just this, ``where`` is FILE:LINE.
-    ``untestable``: the kernel is built from source and could not be built or booted. ``observed`` is what another
-    run of the same claim can be compared with.
+    ``crashed``: the guest's kernel broke down. ``kernels`` is the condition on versions that the claim makes (empty:
+    none), ``departs`` the known departure with its citation, on this kernel or another. ``story`` tells how a claim
+    that is broken or unproven came to be so. ``untestable``: the kernel is built from source and could not be built or
+    booted. ``observed`` is what another run of the same claim can be compared with.
     """
 
     claim_id: str
@@ -48,6 +51,10 @@ class Result:
     rerun: str = ""
     where: str = ""
     nodeid: str = ""
+    crashed: bool = False
+    kernels: str = ""
+    departs: str = ""
+    story: Story | None = None
     untestable: bool = False
     observed: Observed = NOTHING
 
@@ -62,7 +69,8 @@ class Run:
     """All results of one run.
 
     ``identities`` tells, per target name, what was really booted (kernel release, SHA-256 of the boot file,
-    QEMU's version, the accelerator and why); ``seconds`` is the wall time, ``shard`` the part of the claims (2/5).
+    QEMU's version, the accelerator and why); ``seconds`` is the wall time. ``command`` is the command line that
+    asked for it, without what changes nothing in the verdicts; ``shard`` the part of the claims, such as 2/5.
     """
 
     results: tuple[Result, ...]
@@ -71,6 +79,7 @@ class Run:
     seed: int = 0
     seconds: float = 0.0
     sabotage: bool = False
+    command: str = ""
     shard: str = ""
 
     @property

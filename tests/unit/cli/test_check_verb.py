@@ -114,6 +114,12 @@ def test_all_reports_at_once(fake: FakeRunner, tmp_path: Path, capsys: pytest.Ca
     assert json.loads((tmp_path / "r.json").read_text())["seed"] == 7
 
 
+def test_a_page_and_the_contract(fake: FakeRunner, tmp_path: Path) -> None:
+    assert main(["check", "--html", str(tmp_path / "r.html"), "--contract", str(tmp_path / "c.md")]) == 0
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>\n<html")
+    assert "| `a.1` | S |  | ✔ | ✔ |" in (tmp_path / "c.md").read_text()
+
+
 def test_the_table_goes_to_standard_output(fake: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
     main(["check"])
     assert "✔ 2 kept" in capsys.readouterr().out

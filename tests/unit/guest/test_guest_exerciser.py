@@ -87,6 +87,21 @@ def test_what_is_asked_of_get_user_pages(make: Make, abi: Layout) -> None:
     )
 
 
+def test_a_listener_hears_what_was_asked_and_what_came_of_it(make: Make) -> None:
+    subject, _ = make(gup={"ret": 2, "filled": 2, "handle": 9})
+    heard: list[tuple[str, str, str]] = []
+    subject.agent.listener = lambda _who, reply: heard.append((reply.call, reply.details, reply.outcome))
+    with subject.get_user_pages(0x7F00_0000_0000, nr_pages=2, write=True):
+        pass
+    calls, details, outcomes = zip(*heard, strict=True)
+    assert calls[1:] == (
+        "subject 4: ioctl(GUP, get_user_pages)", "subject 4: get_user_pages()", "subject 4: ioctl(RELEASE, put_page)",
+    )  # fmt: skip
+    assert "start=0x7f0000000000" in details[1]
+    assert "nr_pages=2" in details[1]
+    assert outcomes[2] == "2"
+
+
 @pytest.mark.parametrize("nr_pages", [0, -1, -(1 << 63), 1 << 40])
 def test_odd_numbers_are_passed_on(make: Make, nr_pages: int) -> None:
     subject, exerciser = make(gup={"ret": 0, "filled": 0})

@@ -28,6 +28,29 @@ def test_errors_are_exact(subject: Subject) -> None:
         subject.munmap((1, 1))
 
 
+def test_a_listener_hears_how_everything_ended(agent: Agent, subject: Subject, page_size: int) -> None:
+    heard: list[tuple[int, str, str]] = []
+    agent.listener = lambda who, reply: heard.append((who.number, reply.call, reply.outcome))
+    area = subject.mmap(pages=2)
+    subject.syscall("munmap", 1, 1)
+    subject.load(0)
+    with subject.fork() as child:
+        child.syscall("getpid")
+    number = subject.number
+    expected = [
+        (number, f"subject {number}: mmap(0, {2 * page_size:#x}, 3, 34, -1, 0)", f"{area.start:#x}"),
+        (number, f"subject {number}: munmap(1, 1)", "EINVAL"),
+        (number, f"subject {number}: load(0x0, count=1)", "SIGSEGV (SEGV_MAPERR) at 0x0"),
+        (number, f"subject {number}: fork", str(child.pid) if child.pid < 4096 else f"{child.pid:#x}"),
+        (
+            child.number,
+            f"subject {child.number}: getpid()",
+            str(child.pid) if child.pid < 4096 else f"{child.pid:#x}",
+        ),
+    ]
+    assert heard == expected
+
+
 def test_touching(subject: Subject) -> None:
     area = subject.mmap(pages=3).touch(0x41)
     assert [subject.peek(address, 1) for address in area] == [b"A"] * 3
