@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,17 +27,16 @@ from hostwalk.linux import Linux
 from hostwalk.machine import Accel, Frozen, Machine, Plan, Rewinder, choose, freeze, thaw
 from hostwalk.machine.accel import host_processor
 from hostwalk.machine.command import Payload, Wiring, kernel_cmdline, qemu_args
-from hostwalk.machine.frozen import RAM_FILE, STATE_FILE, own_memory
+from hostwalk.machine.frozen import RAM_FILE, STATE_FILE, digest_of, own_memory
 from hostwalk.machine.qemu import find_qemu
 from hostwalk.memory import ProcessVm, Region, file_ranges
 
 KIND = "template"
-RECIPE = "template-2"
+RECIPE = "template-3"
 FACTS_FILE = "facts.json"
 FORK_SECONDS = 20.0
 SPARES = 2
 QUIET_NANOSECONDS = 300_000_000
-SAMPLES, SAMPLE_SIZE = 64, 4096
 Made = tuple[int, int, int, int]
 
 
@@ -51,8 +50,8 @@ class NoTemplateError(HostwalkError):
 class Facts:
     """What is known of a template besides its files.
 
-    ``janitor`` and ``spares`` are subjects of it (number, pid, scratch, scratch size); ``devices`` and ``sample``
-    digests of its state and of some blocks of its RAM; ``boot_seconds`` what its boot took; ``fork_bytes`` the
+    ``janitor`` and ``spares`` are subjects of it (number, pid, scratch, scratch size); ``devices`` and ``ram``
+    digests of its state and of its RAM; ``boot_seconds`` what its boot took; ``fork_bytes`` the
     memory that a fork had for itself when it had just begun.
     """
 
@@ -60,7 +59,7 @@ class Facts:
     janitor: Made
     spares: tuple[Made, ...]
     devices: str
-    sample: str
+    ram: str
     boot_seconds: float
     fork_bytes: int = 0
 
@@ -256,38 +255,17 @@ def _rest(janitor: Subject) -> None:
 
 
 def _digests(directory: Path) -> tuple[str, str]:
-    """Return the digests of the devices' state and of blocks spread over the RAM."""
+    """Return the digests of the devices' state and of the RAM."""
     devices = hashlib.sha256((directory / STATE_FILE).read_bytes()).hexdigest()
-    return devices, _sample(directory / RAM_FILE)
-
-
-def _sample(ram: Path) -> str:
-    digest = hashlib.sha256()
-    with ram.open("rb", buffering=0) as file:
-        for place in _places(file.fileno()):
-            digest.update(os.pread(file.fileno(), SAMPLE_SIZE, place))
-    return digest.hexdigest()
-
-
-def _places(fd: int) -> Sequence[int]:
-    size = os.fstat(fd).st_size
-    return [_data_at(fd, size * number // SAMPLES) for number in range(SAMPLES)]
-
-
-def _data_at(fd: int, place: int) -> int:
-    """Return the place of the first block at or behind one that is no hole."""
-    try:
-        return os.lseek(fd, place, os.SEEK_DATA)
-    except OSError:
-        return place
+    return devices, digest_of(directory / RAM_FILE)
 
 
 def _intact(directory: Path) -> Facts | None:
     """Return the facts of a template that is what its maker left, else None."""
     facts = _facts(directory)
     try:
-        return facts if facts and _digests(directory) == (facts.devices, facts.sample) else None
-    except OSError:
+        return facts if facts and _digests(directory) == (facts.devices, facts.ram) else None
+    except (OSError, ValueError):
         return None
 
 

@@ -12,7 +12,7 @@ from hostwalk import template
 from hostwalk.cache import Cache, size_limit
 from hostwalk.errors import UsageError
 from hostwalk.machine.accel import Accel
-from hostwalk.machine.frozen import RAM_FILE, STATE_FILE, copy_sparsely, own_memory, own_pages
+from hostwalk.machine.frozen import RAM_FILE, STATE_FILE, copy_sparsely, digest_of, own_memory, own_pages
 from hostwalk.machine.qemu import Qemu
 from hostwalk.memory import Region
 from hostwalk.target import Arch, Target
@@ -118,6 +118,23 @@ def test_own_pages_are_those_that_were_written(tmp_path: Path) -> None:
         mine[3 * mmap.PAGESIZE] = 1
         mine[9 * mmap.PAGESIZE] = 1
         assert own_pages(os.getpid(), host, len(mine)).tolist() == [3, 9]
+
+
+def test_any_changed_byte_of_the_ram_is_noticed(tmp_path: Path) -> None:
+    ram, size = tmp_path / "ram", 64 * mmap.PAGESIZE
+    with ram.open("wb") as file:
+        file.truncate(size)
+        for block in (3, 4, 40):
+            os.pwrite(file.fileno(), os.urandom(mmap.PAGESIZE), block * mmap.PAGESIZE)
+    before, data = digest_of(ram), ram.read_bytes()
+    ram.write_bytes(data)
+    assert digest_of(ram) == before, "blocks of zeros are like holes"
+    for place in (0, 3 * mmap.PAGESIZE, 41 * mmap.PAGESIZE - 1, size - 1):
+        ram.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        assert digest_of(ram) != before
+    three, four = (slice(block * mmap.PAGESIZE, (block + 1) * mmap.PAGESIZE) for block in (3, 4))
+    ram.write_bytes(data[: three.start] + data[four] + data[three] + data[four.stop :])
+    assert digest_of(ram) != before, "blocks that changed places"
 
 
 def test_a_process_has_memory_of_its_own() -> None:
