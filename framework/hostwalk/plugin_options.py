@@ -59,5 +59,5 @@ def options_of(config: pytest.Config) -> CheckOptions:
         sabotage=value("sabotage"), audit=not value("no-audit"),
         mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=seed,
         isolation=value("isolation"), shard=value("shard"), instead=value("instead"),
-        costs=value("costs"),
+        costs=value("costs"), keyword=str(config.getoption("keyword") or ""),
     )  # fmt: skip
