@@ -27,6 +27,7 @@ from hostwalk.errors import (
 from hostwalk.machine.accel import Accel
 from hostwalk.machine.console import Console
 from hostwalk.machine.gdbstub import GdbStub
+from hostwalk.machine.pace import TIMED, Pace
 from hostwalk.machine.qmp import Event, Qmp, QmpCommandError
 from hostwalk.machine.registers import ARM64_NAMES, Registers, parse_info_registers
 from hostwalk.machine.reports import Report
@@ -125,6 +126,7 @@ class Machine:
         self._running = True
         self._depth = 0
         self._gdb = GdbStub(ends.gdb)
+        self._pace = Pace(process.pid)
         self.qmp: Qmp
 
     def attach(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -187,6 +189,7 @@ class Machine:
 
         Raises what ``check`` raises.
         """
+        self._pace.note()
         try:
             if self._process.poll() is not None:
                 self.console.check()
@@ -194,8 +197,20 @@ class Machine:
             self.console.check()
             if self.qmp.shutdown is not None:
                 self._check_shutdown(self.qmp.shutdown)
+        except GuestCrashError as error:
+            raise self.explain(self._blamed(error)) from None
         except MachineError as error:
             raise self.explain(error) from None
+
+    def _blamed(self, error: GuestCrashError) -> MachineError:
+        """Return the error, or one that blames the host, if it gave the guest too little time for what it reported."""
+        first = next((report for report in self.reports if report.fatal), None)
+        if first is None or first.kind not in TIMED or not self._pace.starved:
+            return error
+        return GuestHungError(
+            f"the host gave the guest too little processor time, and its kernel reported: {first.title}",
+            evidence=error.evidence, remedy="run it again on a host that is less busy",
+        )  # fmt: skip
 
     def _check_shutdown(self, event: Event) -> None:
         reason = str(event.data.get("reason", "unknown"))
