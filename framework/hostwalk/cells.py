@@ -116,6 +116,17 @@ class Cells:
         self.identities[target.name] = f"{self._cell.identity}, {self._cell.origin}"
         return self._cell
 
+    def add(self, target: Target) -> None:
+        """Have one more target, if it is not among them."""
+        if target not in self._targets:
+            self._targets += (target,)
+
+    def spare(self, target: Target) -> Cell:
+        """Return one more machine of a target that is being checked; the caller closes it."""
+        if target not in self._sources:
+            self._sources[target] = self._workers.submit(self._source, target)
+        return _result(self._sources[target]).make()
+
     def warm(self) -> None:
         """Make the first target's first machine in the background: claims are being collected meanwhile."""
         first = self._targets[0]

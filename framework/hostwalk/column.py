@@ -65,6 +65,11 @@ class Column(Sequence[int]):
     def __sub__(self, other: Column | Iterable[int] | int) -> Column:
         return self._combine(other, int.__sub__)
 
+    @property
+    def in_hex(self) -> bool:
+        """Whether the values are addresses, frames or entries, which are printed in hexadecimal."""
+        return self._hex
+
     def differing(self, other: object) -> tuple[int, ...]:
         """Return the indices at which this column and ``other`` differ."""
         values = self._aligned(other) or ()

@@ -31,6 +31,7 @@ class CheckOptions:
     number, or auto. ``audit``: hold each kept claim's processes against the standing invariants.
     ``shard``: the Ith of N parts of the claims, as ``I/N``. ``instead``: a kernel in the place of each cell's own.
     ``costs``: look at each claim's faults and page tables, before and after.
+    ``repro_dir``: where each broken claim leaves a repro script; with ``repro_departures`` each departure too.
     """
 
     kernels: tuple[str, ...] = ()
@@ -54,6 +55,15 @@ class CheckOptions:
     shard: str = ""
     instead: str = ""
     costs: bool = False
+    repro_dir: Path | None = None
+    repro_departures: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sabotage and self.repro_dir:
+            raise UsageError(
+                "what a sabotage shows is the host's own doing: no script can repeat it",
+                remedy="leave out --sabotage or --repro-dir",
+            )
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -129,4 +139,6 @@ class CheckOptions:
             *([f"--hostwalk-shard={self.shard}"] if self.shard else []),
             *(["--hostwalk-costs"] if self.costs else []),
             *(["-k", self.keyword] if self.keyword else []),
+            *([f"--hostwalk-repro-dir={self.repro_dir.absolute()}"] if self.repro_dir else []),
+            *(["--hostwalk-repro-departures"] if self.repro_departures else []),
         ]

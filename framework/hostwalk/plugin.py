@@ -32,6 +32,8 @@ from hostwalk.plugin_options import options_of
 from hostwalk.report.model import Result, Run, Verdict
 from hostwalk.report.story import Comparison, Story
 from hostwalk.reporting import asked, write_all
+from hostwalk.repro import recording, testing
+from hostwalk.repro.record import Recorded
 from hostwalk.sabotage import Saboteur
 from hostwalk.shard import Shard
 from hostwalk.sharding import Sharding
@@ -55,6 +57,8 @@ class Session:
         self.results: list[Result] = []
         self.selected = 0
         self.comparison: Comparison | None = None
+        self.recorded: list[Recorded] = []
+        self.unrecorded: list[HostwalkError] = []
         self._start = time.monotonic()
 
     def amend(self, ending: Ending, when: str, story: Story | None = None) -> None:
@@ -84,7 +88,7 @@ pytest_xdist_auto_num_workers = parallel.pytest_xdist_auto_num_workers
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
 PUT_AWAY = "its machine was put away: the next claim gets a fresh one"
-_PLAIN_ERRORS = "AssertionError|ClaimBrokenError|UnnoticedError"
+_PLAIN_ERRORS = "AssertionError|OutcomeError|WarnedError|BreachedError|UnnoticedError"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,6 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "claim(claim): one sentence of a manual page; use hostwalk.claim.claim"
     )
+    config.addinivalue_line("markers", "repro(pin, shows): a script that shows a failure; use hostwalk.repro")
     try:
         options = options_of(config)
         session = Session(
@@ -100,6 +105,9 @@ def pytest_configure(config: pytest.Config) -> None:
             run_command(config, options, ours=PROGRESS in config.stash),
         )
         config.stash[SESSION] = session
+        config.pluginmanager.register(testing.Scripts(session), "hostwalk-scripts")
+        if session.options.repro_dir is not None:
+            config.pluginmanager.register(recording.Recordings(session), "hostwalk-recordings")
         parallel.take_part(config, session)
         config.pluginmanager.register(Sharding(session), "hostwalk-sharding")
         asked(config)
@@ -123,7 +131,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that uses a machine on each target, target by target."""
     if "target" in metafunc.fixturenames:
-        targets = metafunc.config.stash[SESSION].targets
+        targets = testing.pinned(metafunc.definition, metafunc.config.stash[SESSION])
         metafunc.parametrize("target", targets, ids=[target.name for target in targets], scope="session")
 
 

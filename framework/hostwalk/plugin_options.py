@@ -43,6 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hostwalk-shard", default="", metavar="I/N", help="only the Ith of N parts of the claims"
     )
     group.addoption("--hostwalk-instead", default="", metavar="KERNEL", help="boot this on every cell")
+    group.addoption(
+        "--hostwalk-repro-dir", type=Path, metavar="DIR", help="write a repro script for each failure"
+    )
+    group.addoption("--hostwalk-repro-departures", action="store_true", help="and for each known departure")
     add_options(group)
 
 
@@ -59,5 +63,6 @@ def options_of(config: pytest.Config) -> CheckOptions:
         sabotage=value("sabotage"), audit=not value("no-audit"),
         mirror=value("mirror"), headers=value("headers"), symbols=value("symbols"), seed=seed,
         isolation=value("isolation"), shard=value("shard"), instead=value("instead"),
-        costs=value("costs"), keyword=str(config.getoption("keyword") or ""),
+        costs=value("costs"), repro_dir=value("repro-dir"), repro_departures=value("repro-departures"),
+        keyword=str(config.getoption("keyword") or ""),
     )  # fmt: skip

@@ -17,6 +17,7 @@ from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
 from hostwalk.plugin import PROGRESS, SESSION, Session
 from hostwalk.report.model import Run
+from hostwalk.repro.record import Recorded
 
 _PREFIX, _NO_BYTECODE = "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"
 
@@ -94,6 +95,30 @@ def run_contract(options: CheckOptions, progress: Progress = SILENT) -> Run:
             f"no claim matches {options.keyword!r}", remedy="hostwalk check -k takes ids such as gup.ref.1"
         )
     raise HostwalkError(f"the contract could not be run:\n{output.getvalue().strip()}")
+
+
+def record_tests(nodeid: str, options: CheckOptions, progress: Progress = SILENT) -> list[Recorded]:
+    """Run tests of the user's own, with scripts for those that fail; return the scripts.
+
+    Raises UsageError when there are no such tests, or none fails; HostwalkError when they cannot be run, or when no
+    script can be made of a failure.
+    """
+    collector = _Collector(progress)
+    words = ["-p", "hostwalk.plugin", "-p", "no:cacheprovider", "-q", "-s", "--no-header"]
+    with _quiet() as output:
+        status = pytest.main([nodeid, *words, *options.pytest_arguments()], plugins=[collector])
+    if collector.session is None or status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise UsageError(
+            f"the tests could not be run:\n{output.getvalue().strip()}", remedy="look at the test"
+        )
+    if not collector.session.recorded and collector.session.unrecorded:
+        raise collector.session.unrecorded[0]
+    if not collector.session.recorded:
+        why = f":\n{output.getvalue().strip()}" if status != pytest.ExitCode.OK else ""
+        raise UsageError(
+            f"no script came of {nodeid}{why or ': nothing failed'}", remedy="assert what is promised"
+        )
+    return collector.session.recorded
 
 
 def _usage(error: pytest.UsageError) -> HostwalkError:

@@ -13,9 +13,11 @@ from hostwalk.audit import Audit, collect, judge
 from hostwalk.cost import Cost
 from hostwalk.errors import GuestCrashError, HostwalkError
 from hostwalk.guest import Area, Probe, probing
+from hostwalk.guest.tap import tapped
 from hostwalk.linux import Mm, Node
 from hostwalk.linux.mm import percpu_sum
 from hostwalk.linux.node import NODE_STATS
+from hostwalk.machine.reports import Report
 from hostwalk.memory import covers
 from hostwalk.moment import Moment
 from hostwalk.observed import NOTHING, Observed, comparable, printed
@@ -50,6 +52,26 @@ class ClaimBrokenError(AssertionError):
     """What breaks a claim without an assertion of its own: a warning of the kernel."""
 
 
+class WarnedError(ClaimBrokenError):
+    """The kernel warned: ``report``."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"the kernel warned: {report.title}\n{report.text}")
+        self.report = report
+
+
+class BreachedError(ClaimBrokenError):
+    """What must hold at every moment does not: ``audit``."""
+
+    def __init__(self, audit: Audit) -> None:
+        super().__init__(f"the claim was kept, but not what must hold at every moment\n{audit}")
+        self.audit = audit
+
+
+@tapped(
+    lambda witness: witness.cell.agent,
+    "pages", "frames", "vma", "vmas", "committed", "mm", "counters", "contents", "probe", "audit",
+)  # fmt: skip
 class Witness:
     """Reads guest memory from outside, the machine held still meanwhile.
 
@@ -217,12 +239,16 @@ class Witness:
         if self.saboteur is not None and claim.departs is not None and claim.departs.kernels.include(code):
             pytest.skip(f"the kernel departs from the claim, sabotaged or not: {claim.departs}")
 
-    def check_console(self, claim: Claim) -> None:
-        """Raise GuestCrashError for a crash, ClaimBrokenError for a warning that the claim did not provoke."""
+    def reported(self) -> tuple[Report, ...]:
+        """Return what the kernel has reported since the witness came; raises GuestCrashError for a crash."""
         self.machine.watch()
-        for report in self.machine.reports[self._reports :]:
-            if not claim.warns or not re.search(claim.warns, report.text):
-                raise ClaimBrokenError(f"the kernel warned: {report.title}\n{report.text}")
+        return self.machine.reports[self._reports :]
+
+    def check_console(self, claim: Claim | None) -> None:
+        """Raise GuestCrashError for a crash, WarnedError for a warning that the claim did not provoke."""
+        for report in self.reported():
+            if claim is None or not claim.warns or not re.search(claim.warns, report.text):
+                raise WarnedError(report)
 
     @contextmanager
     def observing(self, claim: Claim, subject: Process | None) -> Iterator[None]:
@@ -237,10 +263,10 @@ class Witness:
             self.observed = Observed(comparable(self.readings), costs, printed(text, reports, claim.warns))
 
     def check_invariants(self) -> None:
-        """Raise ClaimBrokenError for an invariant that does not hold of some process."""
+        """Raise BreachedError for an invariant that does not hold of some process."""
         audit = self.audit()
         if not audit:
-            raise ClaimBrokenError(f"the claim was kept, but not what must hold at every moment\n{audit}")
+            raise BreachedError(audit)
 
     def prefer_crash(self, error: BaseException) -> None:
         """Raise GuestCrashError in place of an error that a crash of the kernel explains."""

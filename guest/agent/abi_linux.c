@@ -36,6 +36,7 @@ C(__NR_process_mrelease); C(__NR_openat); C(__NR_close); C(__NR_read); C(__NR_wr
 C(__NR_pread64); C(__NR_pwrite64); C(__NR_readv); C(__NR_writev); C(__NR_preadv);
 C(__NR_pwritev); C(__NR_ioctl); C(__NR_lseek); C(__NR_ftruncate); C(__NR_fallocate);
 C(__NR_fcntl); C(__NR_dup); C(__NR_dup3); C(__NR_pipe2); C(__NR_unlinkat);
+C(__NR_fchmod); C(__NR_execve);
 C(__NR_fstat); C(__NR_sendfile); C(__NR_splice); C(__NR_vmsplice); C(__NR_tee);
 C(__NR_memfd_create); C(__NR_memfd_secret); C(__NR_userfaultfd); C(__NR_shmget);
 C(__NR_shmat); C(__NR_shmdt); C(__NR_shmctl); C(__NR_swapon); C(__NR_swapoff);

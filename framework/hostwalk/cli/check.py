@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rich.text import Text
+
 from hostwalk import doctor, runner
 from hostwalk.cli import output, signals
 from hostwalk.cli.progress import busy, showing
@@ -13,7 +15,10 @@ from hostwalk.cli.reports import Reports
 from hostwalk.errors import UsageError
 from hostwalk.kernels.progress import Progress
 from hostwalk.options import CheckOptions
+from hostwalk.report.model import Run
 from hostwalk.shard import Shard
+
+SCRIPT_LINES = ("repro script:", "no repro script:")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +111,13 @@ def selection(group: argparse._ArgumentGroup) -> None:
         help="do not hold the guest's processes against the standing invariants after each claim",
     )
     group.add_argument(
+        "--repro-dir", type=Path, metavar="DIR",
+        help="write a script that repeats it for each broken claim, and run it",
+    )  # fmt: skip
+    group.add_argument(
+        "--repro-departures", action="store_true", help="with --repro-dir: for each known departure as well"
+    )
+    group.add_argument(
         "--seed", type=lambda text: int(text, 0), metavar="N", help="repeat a run's random choices"
     )
     group.add_argument(
@@ -136,6 +148,7 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
         isolation=args.isolation, workers=args.workers, shard=args.shard,
         costs=args.costs,
+        repro_dir=args.repro_dir, repro_departures=args.repro_departures,
     )  # fmt: skip
 
 
@@ -147,7 +160,16 @@ def run(args: argparse.Namespace) -> int:
         found = runner.run_contract(options, progress)
     signals.check()
     reports.write(found)
+    _tell_scripts(found)
     return found.exit_status
+
+
+def _tell_scripts(found: Run) -> None:
+    """Say where repro scripts are, and of which failures there is none."""
+    for result in found.results:
+        for line in result.detail.splitlines():
+            if line.startswith(SCRIPT_LINES):
+                output.err().print(Text(f"{result.claim_id} on {result.target}: {line}"), soft_wrap=True)
 
 
 def ready(options: CheckOptions, progress: Progress) -> None:

@@ -17,6 +17,7 @@ VERBS = {
     "check": "boot kernels, have them work, judge every claim from the host",
     "compare": "the same checks on two kernels, or a tree with and without patches: what changed",
     "walk": "print, search, compare page tables, of a machine of ours or any QEMU",
+    "repro": "scripts that show a failure again: run, record, shrink, export",
     "kernels": "list the kernels that can be named, or fetch one",
     "cache": "list or clear what was downloaded and built",
     "doctor": "say what this host lacks, and get it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from hostwalk.kernels.progress import Progress
 
+PLAIN_SECONDS = 10
 BYTES_FROM = 20_000
 """A total as large as this counts bytes: no run has so many claims."""
 
@@ -77,6 +79,24 @@ def showing(console: Console) -> Iterator[Progress]:
     )
     with Bars(*columns, console=console, transient=True) as bars:
         yield BarProgress(bars)
+
+
+@contextlib.contextmanager
+def telling(console: Console) -> Iterator[Callable[[str], None]]:
+    """Lend a function that shows how something goes: one line that changes, elsewhere a line now and then."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        with console.status("") as status:
+            yield status.update
+        return
+    last = time.monotonic()
+
+    def tell(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            console.print(Text(text), soft_wrap=True)
+
+    yield tell
 
 
 def busy(progress: Progress) -> Callable[[str], AbstractContextManager[object]]:

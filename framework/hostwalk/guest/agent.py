@@ -14,6 +14,7 @@ from hostwalk.deadline import Deadline
 from hostwalk.errors import AgentError, BootError, GuestHungError, HostwalkError, Phase
 from hostwalk.guest.failures import SubjectDied
 from hostwalk.guest.names import Names
+from hostwalk.guest.tap import Tap, tapped
 from hostwalk.guest.wire import Codec, Frame, FrameStream
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Ticket:
     details: str = ""
 
 
+@tapped(lambda agent: agent, "spawn")
 class Agent:
     """The client of one guest's agent, on the stream socket ``port``.
 
@@ -68,6 +70,7 @@ class Agent:
         self.names = Names(abi)
         self.seconds = seconds
         self.broken = ""
+        self.tap: Tap | None = None
         self.page_size = 0
         self.listener: Callable[[Process, Reply], None] = lambda _who, _reply: None
         self._stream = FrameStream(port, Codec(abi), watch)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hostwalk.errors import UsageError
+from hostwalk.guest.tap import tapped
 
 if TYPE_CHECKING:
     from hostwalk.guest.operations import Operations
 
 
+@tapped(lambda area: area.subject.agent, "touch", "store", "load")
 @dataclass(frozen=True)
 class Area:
     """``pages`` pages from ``start`` in a subject's address space; what is mapped there may change.

@@ -11,6 +11,7 @@ from hostwalk.guest import code
 from hostwalk.guest.area import Area, Range, span
 from hostwalk.guest.failures import SyscallFailed
 from hostwalk.guest.operations import Operations
+from hostwalk.guest.tap import own_agent, tapped
 from hostwalk.target import Arch
 
 NOBODY = 65534
@@ -19,6 +20,7 @@ _SYSCTL = "/proc/sys/"
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
+@tapped(own_agent)
 class Conditions(Operations):
     """A subject whose surroundings can be arranged."""
 

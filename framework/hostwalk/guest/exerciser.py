@@ -10,12 +10,14 @@ from hostwalk.guest.failures import NotExported, SyscallFailed
 from hostwalk.guest.operations import Operations
 from hostwalk.guest.process import Pending, Reply, word
 from hostwalk.guest.structs import Struct, Value
+from hostwalk.guest.tap import own_agent, tapped
 
 DEVICE = "/dev/hostwalk"
 _PFN = 8
 _DANGER = "it would damage the guest's kernel; to do it all the same, boot with hostwalk.allow_bug=1"
 
 
+@tapped(own_agent)
 class Exerciser(Operations):
     """A subject with /dev/hostwalk at hand."""
 

@@ -4,6 +4,8 @@
 - NotExported: this kernel does not export the function to modules: nothing can be claimed about it.
 - AccessFaulted: a signal ended an access that was expected to succeed.
 - SubjectDied: the subject ended, during the operation or before.
+
+OutcomeError, an AssertionError, is what ``refuses`` and ``faults`` raise.
 """
 
 from __future__ import annotations
@@ -36,6 +38,15 @@ class AccessFaulted(OperationError):  # noqa: N818
         super().__init__(f"{call} ended with {fault}")
         self.call = call
         self.fault = fault
+
+
+class OutcomeError(AssertionError):
+    """A block that had to be refused, or to fault, was not: ``expected`` and ``outcome`` say how."""
+
+    def __init__(self, call: str, expected: str, outcome: str) -> None:
+        super().__init__(f"{call} {outcome}; {expected} was expected")
+        self.expected = expected
+        self.outcome = outcome
 
 
 class SubjectDied(OperationError):  # noqa: N818

@@ -8,6 +8,7 @@ from typing import Self, TypedDict, Unpack
 from hostwalk.guest.area import Area
 from hostwalk.guest.exerciser import Exerciser, Ioctl, PendingIoctl, pfn_bytes
 from hostwalk.guest.process import Process
+from hostwalk.guest.tap import own_agent, tapped
 
 # More room in pages[] than is asked for: what a call writes beyond its share is seen, and harmless.
 SPARE_ENTRIES = 16
@@ -44,6 +45,7 @@ GUP_OPTIONS = {"no_pages": "NO_PAGES", "no_locked": "NO_LOCKED", "write_lock": "
 NOT_FOLL = {*GUP_OPTIONS, "flags", "capacity"}
 
 
+@tapped(lambda pins: pins._subject.agent)
 class Pins:
     """What a get_user_pages or pin_user_pages call returned; releases what is left at the block's end.
 
@@ -113,6 +115,7 @@ class Pins:
         self._subject.ioctl("RELEASE", how.lower(), handle=self._handle, how=kind, first=first, count=count)
 
 
+@tapped(own_agent)
 class GetUserPages(Exerciser):
     """The calls, each in the words of its manual page.
 
@@ -206,6 +209,7 @@ class GetUserPages(Exerciser):
         return flags
 
 
+@tapped(lambda pending: pending.subject.agent)
 @dataclass(frozen=True)
 class PendingPins:
     """A call that is under way."""

@@ -8,6 +8,7 @@ from hostwalk.errors import UsageError
 from hostwalk.guest.area import Area
 from hostwalk.guest.exerciser import Exerciser, Ioctl, pfn_bytes
 from hostwalk.guest.failures import SyscallFailed
+from hostwalk.guest.tap import own_agent, tapped
 
 _BLOCKS = ("compound", "split", "unsplit")
 
@@ -54,6 +55,7 @@ class Inserted:
         return self.mapping
 
 
+@tapped(own_agent)
 class Insert(Exerciser):
     """Pages of the exerciser's, and calls that map them."""
 

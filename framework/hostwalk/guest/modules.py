@@ -9,10 +9,12 @@ from pathlib import Path
 
 from hostwalk.errors import UsageError
 from hostwalk.guest.operations import Operations
+from hostwalk.guest.tap import own_agent, tapped
 
 _NAME = re.compile(rb"\0name=([\w-]+)\0")
 
 
+@tapped(own_agent)
 class Modules(Operations):
     """Loading and unloading of kernel modules."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hostwalk.errors import UsageError
 from hostwalk.guest.area import Area, Range, span
 from hostwalk.guest.process import Process
+from hostwalk.guest.tap import own_agent, tapped
 
 _PROTECTIONS = {"r": "PROT_READ", "w": "PROT_WRITE", "x": "PROT_EXEC"}
 _READ_SIZE = 1 << 16
@@ -26,6 +27,7 @@ class Rss:
     shmem: int
 
 
+@tapped(own_agent)
 class Operations(Process):
     """System calls of a subject."""
 

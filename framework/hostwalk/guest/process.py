@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from hostwalk.guest.agent import Agent, Ticket
-from hostwalk.guest.failures import AccessFaulted, SubjectDied, SyscallFailed
+from hostwalk.guest.failures import AccessFaulted, OutcomeError, SubjectDied, SyscallFailed
 from hostwalk.guest.names import Fault, signed
+from hostwalk.guest.tap import own_agent, tapped
 from hostwalk.guest.wire import Frame
 
 
@@ -34,6 +35,7 @@ class Reply:
         return str(self.fault) if self.fault is not None else self.errno or word(self.value)
 
 
+@tapped(lambda pending: pending.process.agent)
 @dataclass(frozen=True)
 class Pending:
     """An operation that is under way; a context manager that waits for its end."""
@@ -53,6 +55,7 @@ class Pending:
             self.result()
 
 
+@tapped(own_agent)
 class Process:
     """A process or a thread under test, by the agent's ``number``; ``pid`` is its thread's.
 
@@ -198,7 +201,7 @@ class Process:
 
     @contextmanager
     def refuses(self, *errnos: str) -> Iterator[None]:
-        """Expect the last call of the block to fail with one of the errors; else raises AssertionError."""
+        """Expect the last call of the block to fail with one of the errors; else raises OutcomeError."""
         self._latest = None
         try:
             yield
@@ -209,11 +212,11 @@ class Process:
         call, errno = said.call, said.errno
         if errno not in errnos:
             outcome = f"failed with {errno}" if errno else "succeeded"
-            raise AssertionError(f"{call} {outcome}; {' or '.join(errnos)} was expected")
+            raise OutcomeError(call, " or ".join(errnos), outcome)
 
     @contextmanager
     def faults(self, signal: str, code: str | None = None) -> Iterator[None]:
-        """Expect the last access of the block to end with a signal; else raises AssertionError."""
+        """Expect the last access of the block to end with a signal; else raises OutcomeError."""
         self._latest = None
         try:
             yield
@@ -224,7 +227,7 @@ class Process:
         call, fault = said.call, said.fault
         if fault is None or fault.signal != signal or code not in (None, fault.code):
             outcome = f"ended with {fault}" if fault else "succeeded"
-            raise AssertionError(f"{call} {outcome}; {signal}{f' ({code})' if code else ''} was expected")
+            raise OutcomeError(call, f"{signal} ({code})" if code else signal, outcome)
 
     def _said(self) -> Reply:
         return self._latest or Reply("nothing was called: it", 0)

@@ -6,8 +6,10 @@ from hostwalk.guest.conditions import Conditions
 from hostwalk.guest.gup import GetUserPages
 from hostwalk.guest.insert import Insert
 from hostwalk.guest.modules import Modules
+from hostwalk.guest.tap import own_agent, tapped
 
 
+@tapped(own_agent)
 class Subject(GetUserPages, Insert, Modules, Conditions):
     """A process or thread of the guest that does what it is told; a context manager that ends it."""
 

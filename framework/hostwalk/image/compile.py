@@ -175,6 +175,13 @@ def _assigned(variables: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in variables.items()]
 
 
+def exerciser_sources() -> Iterator[tuple[str, Path]]:
+    """Yield name and file of all that the exerciser is compiled from."""
+    files = [path for path in _sources("module", "include") if isinstance(path, Path)]
+    top = resources.guest_sources()
+    return ((str(path.relative_to(top)), path) for path in files)
+
+
 def _sources(*names: str) -> Iterator[str | Path]:
     """Yield names and files of sources; what was built in a checkout is none of them."""
     for name in names:

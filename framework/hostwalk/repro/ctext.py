@@ -1,0 +1,49 @@
+"""Pieces of C that exported programs are made of, and the headers that they need."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_PLACE = Path(__file__).parent / "c"
+_HEADERS = {
+    "errno.h": "must refused", "fcntl.h": "pagemap device main", "setjmp.h": "faulted", "signal.h": "faulted",
+    "stdio.h": "main", "stdlib.h": "main", "string.h": "must refused faulted vmflags status kmsg main",
+    "sys/ioctl.h": "gup refcount device", "sys/klog.h": "kmsg", "sys/mman.h": "main", "sys/resource.h": "main",
+    "sys/syscall.h": "main", "unistd.h": "main",
+}  # fmt: skip
+
+VM_FLAGS = {
+    "VM_READ": "rd", "VM_WRITE": "wr", "VM_EXEC": "ex", "VM_SHARED": "sh", "VM_MAYREAD": "mr", "VM_MAYWRITE": "mw",
+    "VM_MAYEXEC": "me", "VM_MAYSHARE": "ms", "VM_GROWSDOWN": "gd", "VM_PFNMAP": "pf", "VM_LOCKED": "lo",
+    "VM_LOCKONFAULT": "lf", "VM_IO": "io", "VM_SEQ_READ": "sr", "VM_RAND_READ": "rr", "VM_DONTCOPY": "dc",
+    "VM_DONTEXPAND": "de", "VM_ACCOUNT": "ac", "VM_NORESERVE": "nr", "VM_HUGETLB": "ht", "VM_SYNC": "sf",
+    "VM_DONTDUMP": "dd", "VM_SOFTDIRTY": "sd", "VM_MIXEDMAP": "mm", "VM_HUGEPAGE": "hg", "VM_NOHUGEPAGE": "nh",
+    "VM_MERGEABLE": "mg",
+}  # fmt: skip
+"""What fs/proc/task_mmu.c, show_smap_vma_flags(), writes for a flag."""
+
+STATUS = {
+    "locked_vm": "VmLck", "total_vm": "VmSize", "pinned_vm": "VmPin", "rss_anon": "RssAnon", "rss_file": "RssFile",
+    "rss_shmem": "RssShmem",
+}  # fmt: skip
+"""Fields of /proc/self/status, all in kB: fs/proc/task_mmu.c, task_mem()."""
+
+COLUMNS = {"present": "pagemap_present", "pfns": "pagemap_pfn", "refcounts": "refcount"}
+"""Columns of a reading that a process can see of itself, with a module's help for the last."""
+
+
+def snippet(name: str) -> str:
+    """Return one of the pieces."""
+    return (_PLACE / name).read_text(encoding="utf-8")
+
+
+def headers(helpers: set[str]) -> list[str]:
+    """Return the headers that some pieces and a main function need."""
+    return [name for name, users in _HEADERS.items() if {"main", *helpers} & set(users.split())]
+
+
+def quoted(text: str) -> str:
+    """Return a C string literal."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{re.sub("%", "%%", escaped)}"'

@@ -1,0 +1,292 @@
+"""From the steps of a script to statements of C: only what subjects do has a counterpart there."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+
+from hostwalk.repro.ccalls import GUP, ModuleCall, map_rest, module_call, syscall
+from hostwalk.repro.csight import Sight, Unseen
+from hostwalk.repro.ctext import quoted
+from hostwalk.repro.cvalues import Place, Values, arguments, int_of, method_of, owner_of, text_of
+from hostwalk.repro.edits import is_expectation, last_assertion
+from hostwalk.repro.script import Script
+
+_RELEASES = ("put", "unpin")
+_ACCESSES = ("touch", "store", "load")
+_WHERE = "in QEMU's monitor: gva2gpa and xp; in crash(8): vtop; with drgn: follow_phys()"
+_WORDS = 60
+
+
+@dataclass
+class Translation:
+    """The body of main(), and what it needs."""
+
+    lines: list[str] = field(default_factory=list)
+    declarations: list[str] = field(default_factory=list)
+    helpers: set[str] = field(default_factory=set)
+    calls: list[ModuleCall] = field(default_factory=list)
+    uses_module: bool = False
+    seen_inside: bool = True
+
+
+def translate(script: Script) -> Translation:
+    """Return a script's function in C; raises UsageError for a step that has no counterpart."""
+    return _Translator(script).translate()
+
+
+class _Translator:
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._made = Translation()
+        self._values = Values(script.path)
+        self._sight = Sight(self._values)
+
+    def translate(self) -> Translation:
+        self._line("page = sysconf(_SC_PAGESIZE);")
+        self._body(self._script.function.body)
+        self._ending()
+        if any("must(" in line for line in self._made.lines):
+            self._made.helpers.add("must")
+        return self._made
+
+    def _line(self, text: str) -> None:
+        self._made.lines.append(text)
+
+    def _declare(self, text: str) -> None:
+        if text not in self._made.declarations:
+            self._made.declarations.append(text)
+
+    def _body(self, body: list[ast.stmt]) -> None:
+        for node in body:
+            self._statement(node)
+
+    def _statement(self, node: ast.stmt) -> None:
+        match node:
+            case ast.Pass():
+                return
+            case ast.With() if is_expectation(node):
+                self._expectation(node)
+            case ast.With(items=[ast.withitem(context_expr=ast.Call() as call, optional_vars=name)]):
+                self._with(call, name.id if isinstance(name, ast.Name) else "", node.body)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call):
+                self._call(call, name)
+            case ast.Expr(value=ast.Call() as call):
+                self._call(call, "")
+            case ast.Assert():
+                self._assert(node)
+            case _:
+                raise self._values.no(node)
+
+    def _with(self, call: ast.Call, name: str, body: list[ast.stmt]) -> None:
+        if method_of(call) not in GUP:
+            raise self._values.no(call)
+        name = name or self._fresh("pins")
+        self._call(call, name)
+        self._body(body)
+        if body[-1] is not last_assertion(self._script.function):
+            self._release(name)
+
+    def _fresh(self, kind: str) -> str:
+        return f"{kind}_{len(self._made.declarations) + 1}"
+
+    def _release(self, pins: str) -> None:
+        self._line(
+            f"must(ioctl(device(), REPRO_PUT({self._values.pins[pins]}), &{pins}), {quoted('give back')});"
+        )
+
+    def _expectation(self, node: ast.With) -> None:
+        call = node.items[0].context_expr
+        *before, last = node.body
+        self._body(before)
+        if (
+            not isinstance(call, ast.Call)
+            or not isinstance(last, ast.Expr)
+            or not isinstance(last.value, ast.Call)
+        ):
+            raise self._values.no(node)
+        text = (
+            self._refusal(call, last.value) if method_of(call) == "refuses" else self._fault(call, last.value)
+        )
+        is_last = self._script.shows.kind == method_of(call) and node is self._last_statement()
+        self._line(f"if (!{text})")
+        self._line(f"\treturn {1 if is_last else 3};")
+
+    def _last_statement(self) -> ast.stmt:
+        node: ast.stmt = self._script.function.body[-1]
+        while isinstance(node, ast.With) and not is_expectation(node):
+            node = node.body[-1]
+        return node
+
+    def _refusal(self, expected: ast.Call, call: ast.Call) -> str:
+        self._made.helpers.add("refused")
+        if len(expected.args) != 1:
+            raise self._values.no(expected)
+        return f"refused({syscall(self._values, call)}, {text_of(expected.args[0])}, {quoted(ast.unparse(call))})"
+
+    def _fault(self, expected: ast.Call, call: ast.Call) -> str:
+        self._made.helpers.add("faulted")
+        self._line("catch_faults();")
+        self._line("if (!sigsetjmp(back, 1))")
+        self._line(f"\t{self._access(call)};")
+        code = text_of(expected.args[1]) if len(expected.args) > 1 else "0"
+        return f"faulted({text_of(expected.args[0])}, {code}, {quoted(ast.unparse(call))})"
+
+    def _call(self, call: ast.Call, name: str) -> None:
+        inner = call.func.value if isinstance(call.func, ast.Attribute) else None
+        method = method_of(call)
+        if isinstance(inner, ast.Call) and method in _ACCESSES:
+            name = name or self._fresh("area")
+            self._call(inner, name)
+            self._line(f"{self._accessed(self._values.areas[name], call)};")
+        elif method in ("mmap", "apart", "area"):
+            self._map(call, name or self._fresh("area"))
+        elif method in GUP:
+            self._gup(call, name or self._fresh("pins"))
+        elif method in _RELEASES and owner_of(call) in self._values.pins:
+            self._release(owner_of(call))
+        elif method in _ACCESSES:
+            self._touched(call, name)
+        elif owner_of(call) == "witness":
+            self._reading(call, name)
+        else:
+            self._step(call, name)
+
+    def _touched(self, call: ast.Call, name: str) -> None:
+        self._line(f"{self._access(call)};")
+        if name and isinstance(call.func, ast.Attribute):
+            self._values.areas[name] = self._values.place(call.func.value)
+
+    def _step(self, call: ast.Call, name: str) -> None:
+        """Make a system call that must succeed."""
+        if owner_of(call) != "subject":
+            raise self._values.no(call)
+        if method_of(call) == "memfd" and call.args:
+            self._sized_file(call, name)
+            return
+        text = f"must({syscall(self._values, call)}, {quoted(ast.unparse(call))})"
+        self._line(f"{self._named(name)}{text};")
+
+    def _sized_file(self, call: ast.Call, name: str) -> None:
+        """Make a file without a name, and give it its size."""
+        name = name or self._fresh("fd")
+        empty = ast.Call(call.func, [], call.keywords)
+        self._line(f"{self._named(name)}must({syscall(self._values, empty)}, {quoted(ast.unparse(call))});")
+        self._line(f"must(ftruncate({name}, {int_of(call.args[0])} * page), {quoted('ftruncate')});")
+
+    def _named(self, name: str) -> str:
+        if not name:
+            return ""
+        self._values.numbers.add(name)
+        self._declare(f"long {name};")
+        return f"{name} = "
+
+    def _map(self, call: ast.Call, name: str) -> None:
+        given = arguments(call, ("pages", "prot"))
+        self._declare(f"char *{name};")
+        if method_of(call) == "area":
+            place = self._values.place(call)
+            self._line(f"{name} = {place.start};")
+            self._values.areas[name] = Place(name, place.pages)
+            return
+        pages = int_of(given.get("pages", ast.Constant(1)))
+        prot, apart = self._values.prot(given.get("prot")), method_of(call) == "apart"
+        rest = map_rest(self._values, given, fixed=apart)
+        if apart:
+            self._line(f"{name} = map(NULL, {pages + 2}, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);")
+        at = f"{name} + page" if apart else self._fixed(given)
+        self._line(f"{name} = map({at}, {pages}, {prot}, {rest});")
+        self._values.areas[name] = Place(name, pages)
+
+    def _fixed(self, given: dict[str, ast.expr]) -> str:
+        if "aligned" in given:
+            raise self._values.no(given["aligned"])
+        return f"(char *)({self._values.number(given['fixed_at'])})" if "fixed_at" in given else "NULL"
+
+    def _access(self, call: ast.Call) -> str:
+        """Return a load or store as an expression."""
+        if owner_of(call) == "subject" and not call.keywords and len(call.args) == 1:
+            address = self._values.number(call.args[0])
+            return self._accessed(Place(f"(char *)({address})", 1), ast.Call(call.func, [], []))
+        if not isinstance(call.func, ast.Attribute):
+            raise self._values.no(call)
+        return self._accessed(self._values.place(call.func.value), call)
+
+    def _accessed(self, place: Place, call: ast.Call) -> str:
+        if method_of(call) == "load":
+            self._made.helpers.add("load")
+            return f"load({place.start}, {place.pages})"
+        self._made.helpers.add("store")
+        byte = arguments(call, ("byte",)).get("byte", ast.Constant(1))
+        return f"store({place.start}, {place.pages}, {int_of(byte)})"
+
+    def _gup(self, call: ast.Call, name: str) -> None:
+        given = arguments(call, ("place", "nr_pages"))
+        area = self._values.place(given.pop("place"))
+        nr = self._values.number(given.pop("nr_pages", ast.Constant(area.pages)))
+        number = self._values.pins[name] = len(self._made.calls)
+        self._made.calls.append(module_call(self._values, call, given))
+        self._made.helpers.add("gup")
+        self._made.uses_module = True
+        self._declare(f"struct repro_pages {name};")
+        self._line(f"{name} = gup(REPRO_CALL({number}), {area.start}, {nr});")
+
+    def _reading(self, call: ast.Call, name: str) -> None:
+        """Have the program look at what is asserted of a reading, at the moment of the reading."""
+        function = self._script.function
+        used = {
+            node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute) and _is_of(node, name)
+        }
+        for look in self._sight.looks(call, name, used):
+            self._declare(look.declaration)
+            self._made.lines += look.lines
+            self._made.helpers |= look.helpers
+            self._made.uses_module |= "refcount" in look.helpers
+
+    def _assert(self, node: ast.Assert) -> None:
+        last = node is last_assertion(self._script.function)
+        try:
+            length, condition = self._sight.condition(node.test)
+        except Unseen:
+            self._made.seen_inside &= not last
+            return
+        self._declare("int kept;")
+        self._line("kept = 1;")
+        if length is None:
+            self._line(f"kept = {condition};")
+        else:
+            self._line(f"for (long i = 0; i < {length}; i++)")
+            self._line(f"\tkept = kept && {condition};")
+        told = quoted(f"{ast.unparse(node.test)}: ")
+        self._line(f'printf("%s%s\\n", {told}, kept ? "it holds" : "it does not hold");')
+        if not last:
+            self._line("if (!kept)")
+        self._line("return kept ? 0 : 1;" if last else "\treturn 3;")
+
+    def _ending(self) -> None:
+        shows = self._script.shows
+        if shows.kind == "warning":
+            words = shows.what.partition(": ")[2].split("…")[0].strip() or "WARNING:"
+            self._made.helpers.add("kmsg")
+            self._line(f"return logged({quoted(words[:_WORDS])}) ? 1 : 0;")
+        elif shows.kind == "audit" or not self._made.seen_inside:
+            self._made.seen_inside = False
+            self._outside()
+        elif not self._made.lines[-1].startswith("return kept"):
+            self._line("return 0;")
+
+    def _outside(self) -> None:
+        """Say what to look at from outside, and wait."""
+        self._line(f'printf("%s\\n", {quoted(f"only from outside can be seen: {self._script.shows}")});')
+        for name, place in self._values.areas.items():
+            told = f'"  {name}: %p, {place.pages} pages of process %d\\n"'
+            self._line(f"printf({told}, (void *)({place.start}), getpid());")
+        told = quoted(f"look at page tables and struct pages, {_WHERE}; Enter ends it")
+        self._line(f'printf("%s\\n", {told});')
+        self._line("fflush(stdout);")
+        self._line("getchar();")
+        self._line("return 2;")
+
+
+def _is_of(node: ast.Attribute, name: str) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == name

@@ -1,0 +1,141 @@
+"""Exported programs compile without a warning, and say what they can see."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hostwalk.errors import UsageError
+from hostwalk.repro.export import MODULE, PROGRAM, export
+from hostwalk.repro.script import Script, parse
+
+HEAD = '''"""A toy. It's here "only" to */ compile."""
+from hostwalk.repro import Failure, Pin, repro
+@repro(Pin(arch="x86_64", kernel="debian:6.12", format="4level", release="6.12.1"), Failure({shows}))
+def test_it(subject, witness):
+'''
+ASSERTION = '"assertion", "x", ("y",)'
+BODIES = {
+    "flags": """
+    area = subject.apart(pages=5)
+    subject.munmap(area[2])
+    with subject.refuses("ENOMEM"):
+        subject.mlock(area)
+    vma = witness.vma(area[3:])
+    assert "VM_LOCKED" not in vma.flags, "it is"
+""",
+    "counters": """
+    before = witness.mm(subject)
+    fd = subject.memfd(4)
+    area = subject.mmap(pages=4, prot="r", shared=True, fd=fd, offset=subject.page_size).load()
+    subject.madvise(area[1:], "DONTNEED")
+    subject.mlockall("current", "future")
+    after = witness.mm(subject)
+    assert after.locked_vm == before.locked_vm + 4
+""",
+    "columns": """
+    area = subject.mmap(pages=3).touch(7)
+    subject.mprotect((area.address(1), 2 * subject.page_size), "none")
+    before = witness.pages(area)
+    subject.call("mremap", area.start, area.length, area.end - area.start, 1)
+    after = witness.pages(area)
+    assert after.pfns == before.pfns
+""",
+    "faults": """
+    area = subject.mmap(pages=1, prot="r")
+    with subject.faults("SIGSEGV", "SEGV_ACCERR"):
+        area.store()
+    with subject.faults("SIGSEGV"):
+        subject.load(4096)
+    seen = witness.pages(area)
+    assert seen.present == 0
+""",
+    "only outside": """
+    area = subject.mmap(pages=2).touch()
+    seen = witness.pages(area)
+    assert seen.writable == 0
+""",
+    "module": """
+    area = subject.mmap(pages=2).touch()
+    before = witness.pages(area)
+    with subject.get_user_pages(area, write=True) as pins:
+        assert pins.returned == area.pages
+        held = witness.pages(area)
+    other = subject.pin_user_pages_fast(area[0], nr_pages=1)
+    assert other.errno is None
+    other.unpin()
+    assert held.refcounts == before.refcounts + 2
+""",
+}
+
+
+def script(body: str, shows: str = ASSERTION) -> Script:
+    return parse(HEAD.format(shows=shows) + body, Path("toy.py"))
+
+
+def compiled(made: dict[str, str], place: Path) -> None:
+    for name, text in made.items():
+        (place / name).write_text(text)
+    words = ["-Wall", "-Wextra", "-Werror", "-O2", "-o", "repro", PROGRAM]
+    done = subprocess.run(["gcc", *words], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler")
+@pytest.mark.parametrize("name", BODIES)
+def test_programs_compile(name: str, tmp_path: Path) -> None:
+    made = export(script(BODIES[name]))
+    compiled(made.files, tmp_path)
+    assert made.seen_inside == (name != "only outside")
+    assert (MODULE in made.files) == (name == "module")
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler")
+def test_a_program_runs_without_hostwalk(tmp_path: Path) -> None:
+    compiled(export(script(BODIES["faults"])).files, tmp_path)
+    done = subprocess.run([tmp_path / "repro"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "seen.present == 0: it holds\n")
+    compiled(export(script(BODIES["faults"].replace("present == 0", "present == 1"))).files, tmp_path)
+    assert subprocess.run([tmp_path / "repro"], capture_output=True, check=False).returncode == 1
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler")
+def test_what_only_a_host_sees_is_said(tmp_path: Path) -> None:
+    compiled(export(script(BODIES["only outside"])).files, tmp_path)
+    done = subprocess.run([tmp_path / "repro"], input="\n", capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "only from outside can be seen" in done.stdout
+    assert "area: 0x" in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler")
+def test_a_refusal_that_does_not_come_is_the_failure(tmp_path: Path) -> None:
+    block = "    with subject.refuses('ENOMEM'):\n        subject.mprotect(area, 'r')\n"
+    body = f"\n    area = subject.mmap(pages=1)\n{block}"
+    compiled(export(script(body, '"refuses", "ENOMEM", ("succeeded",)')).files, tmp_path)
+    done = subprocess.run([tmp_path / "repro"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "succeeded" in done.stdout) == (1, True)
+
+
+def test_the_module_makes_just_the_calls() -> None:
+    text = export(script(BODIES["module"])).files[MODULE]
+    assert "in.ret = get_user_pages(in.start, in.nr, FOLL_WRITE, held[call]);" in text
+    assert "in.ret = pin_user_pages_fast(in.start, in.nr, 0, held[call]);" in text
+    assert "release(1, true);" in text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "\n    pages = subject.alloc_pages('order0')\n",
+        "\n    with subject.fork() as child:\n        child.munmap((4096, 4096))\n",
+        "\n    for n in range(3):\n        subject.mmap()\n",
+        "\n    area = subject.mmap(aligned=8192)\n",
+    ],
+)
+def test_a_step_without_a_counterpart_is_named(body: str) -> None:
+    with pytest.raises(UsageError, match=r"toy\.py, line 6: this step has no counterpart in C"):
+        export(script(body))
