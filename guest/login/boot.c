@@ -42,6 +42,7 @@ static void mount_all(void)
 /* One at a time, for a kernel may lack one of them. */
 static void hand_down_controllers(void)
 {
+	write_file(CGROUPS "/cgroup.subtree_control", "+cpu");
 	write_file(CGROUPS "/cgroup.subtree_control", "+pids");
 	write_file(CGROUPS "/cgroup.subtree_control", "+memory");
 }

@@ -52,11 +52,11 @@ int main(int argc, char **argv)
 {
 	if (getpid() == 1)
 		boot();
-	if (argc > 5 && !strcmp(argv[1], "run"))
+	if (argc > 3 && !strcmp(argv[1], "run"))
 		return run(argv + 2);
 	if (argc == 3 && !strcmp(argv[1], "end"))
 		return end(argv[2]);
-	dprintf(2, "usage: %s run NAME PROCESSES MEMORY COMMAND [ARGUMENT...]\n"
+	dprintf(2, "usage: %s run NAME COMMAND [ARGUMENT...]\n"
 		"       %s end NAME\n"
 		"As PID 1 it needs no arguments.\n", argv[0], argv[0]);
 	return STATUS_FAILED;

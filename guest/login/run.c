@@ -19,6 +19,7 @@
 #include "login.h"
 
 #define PATHS		"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define PROCESSES	"256"
 #define END_MS		10000
 
 static char group[256];
@@ -61,15 +62,34 @@ static bool limit(const char *file, const char *value)
 	return false;
 }
 
-static bool make_group(const char *processes, const char *memory)
+/* What is free now, less what the kernel, the agent and SSH may come to need. */
+static long memory_bound(void)
 {
+	char text[512] = "", *found;
+	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+		return 0;
+	close(fd);
+	found = strstr(text, "MemAvailable:");
+	return found ? atol(found + strlen("MemAvailable:")) / 1024 * 3 / 4 : 0;
+}
+
+static bool make_group(long megabytes)
+{
+	char bytes[32];
+
 	if ((mkdir(group, 0755) && errno != EEXIST) || access(in_group("cgroup.procs"), F_OK)) {
 		say("no bounds: this kernel has no cgroups: %s", strerror(errno));
 		rmdir(group);
 		return false;
 	}
-	limit("pids.max", processes);
-	limit("memory.max", memory);
+	limit("pids.max", PROCESSES);
+	if (megabytes > 0) {
+		snprintf(bytes, sizeof(bytes), "%ldM", megabytes);
+		limit("memory.max", bytes);
+		limit("memory.oom.group", "1");
+	}
 	return true;
 }
 
@@ -90,13 +110,13 @@ static void kill_group(void)
 }
 
 /* Which bounds the command met: its own words may not say. */
-static void tell_bounds(const char *processes, const char *memory)
+static void tell_bounds(long megabytes)
 {
 	if (number_in("pids.events", "max "))
-		say("the bound of %s processes was met", processes);
+		say("the bound of " PROCESSES " processes was met");
 	if (number_in("memory.events", "oom_kill "))
-		say("out of memory: the bound of %ld MiB was met and processes were killed",
-		    atol(memory) >> 20);
+		say("out of memory: the bound of %ld MiB was met, all its processes were killed",
+		    megabytes);
 }
 
 /* Unlike execvp(3), never takes what is no program for a shell script. */
@@ -146,21 +166,22 @@ static int wait_for(int pid)
 
 int run(char **argv)
 {
+	long megabytes = memory_bound();
 	bool grouped;
 	int pid, status;
 
 	if (!name_group(argv[0]))
 		fail("not a name of a run: %s", argv[0]);
-	grouped = make_group(argv[1], argv[2]);
+	grouped = make_group(megabytes);
 	pid = fork();
 	if (pid < 0)
 		fail("cannot fork: %s", strerror(errno));
 	if (!pid)
-		child(argv + 3, grouped);
+		child(argv + 1, grouped);
 	status = wait_for(pid);
 	if (grouped) {
 		kill_group();
-		tell_bounds(argv[1], argv[2]);
+		tell_bounds(megabytes);
 		rmdir(group);
 	}
 	return status;

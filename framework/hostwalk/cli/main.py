@@ -17,6 +17,7 @@ VERBS = {
     "check": "boot kernels, have them work, judge every claim from the host",
     "compare": "the same checks on two kernels, or a tree with and without patches: what changed",
     "run": "boot and run a command in the guest; its exit status is ours",
+    "shell": "boot and give a prompt: in the guest, on its console, in Python, gdb or drgn",
     "walk": "print, search, compare page tables, of a machine of ours or any QEMU",
     "kernels": "list the kernels that can be named, or fetch one",
     "cache": "list or clear what was downloaded and built",

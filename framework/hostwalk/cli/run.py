@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 from hostwalk.cache import Cache
@@ -40,8 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this verb."""
     parser.description = (
         "Boot a kernel and run a command in it as root, in /root. What it writes is passed on as it comes, and\n"
-        "standard input, unless it is a terminal. The guest has no network, 512 processes and its memory less\n"
-        "64 MiB for the command; files are kept in memory and gone at the end. + may be repeated."
+        "standard input, unless it is a terminal. The guest has no network; the command may have 256 processes and\n"
+        "three quarters of the free memory, in which its files are, too. + may be repeated."
     )
     parser.epilog = EPILOG
     machines.arguments(parser.add_argument_group("which machine"))
@@ -77,14 +77,14 @@ def _seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; raises UsageError, and says every other error itself."""
-    _check(args.put, args.modules)
+    check_files(args.put, args.modules)
     try:
         options = machines.options_of(args)
-        with (
-            _progress(verbose=bool(args.verbose)) as progress,
-            machines.logged_in(options, progress) as cell,
-        ):
-            return _in_guest(cell, args, progress)
+        with ExitStack() as stack:
+            with _progress(verbose=bool(args.verbose)) as progress:
+                cell = stack.enter_context(machines.logged_in(options, progress))
+                furnish(cell, args.put, args.modules, progress)
+            return _in_guest(cell, args)
     except UsageError:
         raise
     except HostwalkError as error:
@@ -99,7 +99,7 @@ def status_of(error: HostwalkError) -> int:
     return CRASHED if isinstance(error, GuestCrashError) else FAILED
 
 
-def _check(files: Sequence[Path], modules: Sequence[str]) -> None:
+def check_files(files: Sequence[Path], modules: Sequence[str]) -> None:
     """Raise UsageError for a file that is not there, before anything boots."""
     for path in files:
         if not path.is_file():
@@ -115,16 +115,18 @@ def _progress(*, verbose: bool) -> AbstractContextManager[Progress]:
     return showing(console) if verbose or console.is_terminal else nullcontext(SILENT)
 
 
-def _in_guest(cell: Cell, args: argparse.Namespace, progress: Progress) -> int:
-    with progress.task("log in", None):
-        ssh = cell.machine.ssh()
-    for path in args.put:
+def furnish(cell: Cell, files: Sequence[Path], modules: Sequence[str], progress: Progress) -> None:
+    """Copy files into root's home and load modules; raises LoginError, and what :func:`load` raises."""
+    for path in files:
         with progress.task(f"put {path.name}", None):
-            ssh.put(path, f"{HOME}/{path.name}")
-    for module in args.modules:
+            cell.machine.ssh().put(path, f"{HOME}/{path.name}")
+    for module in modules:
         load(cell, module, progress)
+
+
+def _in_guest(cell: Cell, args: argparse.Namespace) -> int:
     streams = Streams(_writer(sys.stdout.fileno()), _writer(sys.stderr.fileno()), _stdin())
-    status = ssh.stream(args.command, streams, deadline=Deadline.after(args.timeout))
+    status = cell.machine.ssh().stream(args.command, streams, deadline=Deadline.after(args.timeout))
     cell.machine.check()
     _tell_reports(cell)
     return status

@@ -144,9 +144,24 @@ class Console:
             raise GuestHungError(f"the console did not show {pattern!r} within {seconds}", evidence=evidence)
         raise MachineDiedError(f"the console ended before it showed {pattern!r}", evidence=evidence)
 
+    @property
+    def total(self) -> int:
+        """Bytes that were printed so far."""
+        self.drain()
+        return self._line.total
+
+    def since(self, total: int) -> bytes:
+        """Return what was printed after the first ``total`` bytes, as far as it is kept."""
+        self.drain()
+        return bytes(self._line.history[max(0, total - self._line.dropped) :])
+
     def send(self, text: str) -> None:
         """Type something at the console."""
-        os.write(self._keys, text.encode())
+        self.write(text.encode())
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the console."""
+        os.write(self._keys, data)
 
     @property
     def reports(self) -> tuple[Report, ...]:

@@ -96,8 +96,11 @@ class _Pump:
             self._source = -1
 
     def _give(self) -> None:
-        """Send as much as the command's side takes; the end of the input, too."""
-        while self._pending and self._channel.send_ready() and not self._channel.closed:
-            self._pending = self._pending[self._channel.send(self._pending) :]
-        if not self._pending and self._source < 0 and not self._channel.eof_sent:
-            self._channel.shutdown_write()
+        """Send as much as the command's side takes, and the end of the input; a closed channel takes nothing."""
+        try:
+            while self._pending and self._channel.send_ready():
+                self._pending = self._pending[self._channel.send(self._pending) :]
+            if not self._pending and self._source < 0 and not self._channel.eof_sent:
+                self._channel.shutdown_write()
+        except OSError:
+            self._pending = b""

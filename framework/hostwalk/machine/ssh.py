@@ -30,16 +30,12 @@ LOGIN = "/usr/lib/hostwalk/login"
 CONNECT_SECONDS = 60.0
 RUN_SECONDS = 600.0
 END_SECONDS = 10.0
-PROCESSES = 512
-RESERVE = 64 << 20
-"""Bytes of the guest's memory that commands do not get: kernel, user land and agent live there."""
 
 
 class Reachable(Protocol):
     """What a login needs of a machine."""
 
     qmp: Qmp
-    ram_size: int
 
     def watch(self) -> None:
         """Raise when the machine has failed."""
@@ -90,25 +86,29 @@ class Ssh:
     def stream(self, argv: Sequence[str], streams: Streams, *, deadline: Deadline | None = None) -> int:
         """Run a command, hand on what it says as it comes, and return its status.
 
-        It may have 512 processes and all memory but 64 MiB; whatever it leaves running in the background ends with
-        it. Raises CommandTimeoutError after killing it at the deadline (ten minutes unless given), LoginError when
-        the connection breaks, and what the machine's ``watch`` raises.
+        It may have 256 processes and three quarters of the memory that is free; whatever it leaves running in the
+        background ends with it. Raises CommandTimeoutError after killing it at the deadline (ten minutes unless
+        given), LoginError when the connection breaks, and what the machine's ``watch`` raises.
         """
         limit, name = deadline or Deadline.after(RUN_SECONDS), f"run{next(self._numbers)}"
-        words = [LOGIN, "run", name, str(PROCESSES), str(self._machine.ram_size - RESERVE), *argv]
+        words = [LOGIN, "run", name, *argv]
         with self._channel(limit) as channel:
-            channel.exec_command(f"exec {shlex.join(words)}")
+            self._execute(channel, words)
             try:
                 return pump(channel, streams, limit, self._machine.watch)
             except CommandTimeoutError:
                 self._end(name)
                 raise
 
+    def _execute(self, channel: paramiko.Channel, words: Sequence[str]) -> None:
+        with self._errors(f"start {words[0]}"):
+            channel.exec_command(f"exec {shlex.join(words)}")
+
     def _end(self, name: str) -> None:
         """Kill all processes of a command."""
         limit = Deadline.after(END_SECONDS)
         with self._channel(limit) as channel:
-            channel.exec_command(shlex.join(["exec", LOGIN, "end", name]))
+            self._execute(channel, [LOGIN, "end", name])
             pump(channel, Streams(), limit, self._machine.watch)
 
     def shell(
@@ -171,10 +171,10 @@ class Ssh:
     def _channel(self, limit: Deadline) -> Iterator[paramiko.Channel]:
         with self._errors("start a command"):
             channel = self._opened(limit)
-            try:
-                yield channel
-            finally:
-                channel.close()
+        try:
+            yield channel
+        finally:
+            channel.close()
 
     def _opened(self, limit: Deadline) -> paramiko.Channel:
         transport = self.client.get_transport()
