@@ -15,9 +15,11 @@ from hostwalk.cell import Cell
 from hostwalk.cli import prompt
 from hostwalk.errors import MissingToolError, UsageError
 from hostwalk.machine.accel import host_arch
+from hostwalk.machine.qmp import Qmp
 from hostwalk.machine.symbolfile import symbol_file
 from hostwalk.target import Arch
 
+_LINE = "debugger"
 _GDB_NAMES = {Arch.X86_64: "i386:x86-64", Arch.ARM64: "aarch64"}
 
 
@@ -43,13 +45,21 @@ def gdb(cell: Cell, tool: str, vmlinux: Path | None) -> int:
     with tempfile.TemporaryDirectory(prefix="hostwalk-gdb-") as directory:
         place = Path(directory)
         symbols = vmlinux or _debug_file(cell) or _written(cell, place / "symbols")
-        cell.machine.qmp.hmp(f"gdbserver unix:{place}/gdb,server=on,wait=off")
+        serve_gdb(cell.machine.qmp, place / "gdb")
         words = (
             "set confirm off", f"set architecture {_GDB_NAMES[cell.target.arch]}", f"file {symbols}",
             f"target remote {place}/gdb",
         )  # fmt: skip
         argv = [tool, "-q", *(word for each in words for word in ("-ex", each))]
         return _to_the_end(argv)
+
+
+def serve_gdb(qmp: Qmp, path: Path) -> None:
+    """Have QEMU serve its gdbstub on a Unix socket, whose directory is to be ours alone."""
+    address = {"type": "unix", "data": {"path": str(path)}}
+    backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
+    qmp.execute("chardev-add", {"id": _LINE, "backend": backend})
+    qmp.hmp(f"gdbserver chardev:{_LINE}")
 
 
 def _to_the_end(argv: list[str]) -> int:
