@@ -14,6 +14,7 @@ from hostwalk.errors import CommandTimeoutError, LoginError
 
 WATCH_SECONDS = 0.05
 CHUNK = 1 << 16
+UNKNOWN = -1
 
 
 def _ignore(_data: bytes) -> None:
@@ -65,11 +66,13 @@ class _Pump:
         return self._channel.recv_exit_status()
 
     def _is_over(self) -> bool:
-        silent = self._channel.eof_received or self._channel.closed
-        if self._channel.closed and not self._channel.exit_status_ready():
+        """Whether the command has ended; paramiko counts a broken channel as ready, with the status -1."""
+        told = self._channel.exit_status != UNKNOWN
+        if self._channel.closed and not told:
             self._take()
+            self._watch()
             raise LoginError("the connection ended before the command did")
-        return bool(silent) and self._channel.exit_status_ready()
+        return told and bool(self._channel.eof_received or self._channel.closed)
 
     def _step(self, selector: selectors.BaseSelector) -> None:
         if self._channel.eof_received:

@@ -14,6 +14,8 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _PROGBITS, _SYMTAB, _STRTAB, _NOBITS = 1, 2, 3, 8
 _ALLOC_EXEC, _GLOBAL_FUNC, _TEXT_INDEX = 6, 0x12, 1
 _IDENT = b"\x7fELF\x02\x01\x01" + bytes(9)
+_LAST = 1 << 12
+"""Bytes that the last symbol is taken to have."""
 _NAMES = b"\0.text\0.symtab\0.strtab\0.shstrtab\0"
 
 
@@ -29,7 +31,7 @@ def symbol_file(arch: Arch, symbols: Mapping[str, int]) -> bytes:
     start = _HEADER.size
     sections = [
         _section("", 0, 0, 0, 0),
-        _section(".text", _NOBITS, start, high - low + 1, 16, flags=_ALLOC_EXEC, address=low),
+        _section(".text", _NOBITS, start, high - low + _LAST, 16, flags=_ALLOC_EXEC, address=low),
         _section(".symtab", _SYMTAB, start, len(table), 8, link=3, info=1, entry=_SYMBOL.size),
         _section(".strtab", _STRTAB, start + len(table), len(strings), 1),
         _section(".shstrtab", _STRTAB, start + len(table) + len(strings), len(_NAMES), 1),
