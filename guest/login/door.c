@@ -15,7 +15,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "login.h"
@@ -109,6 +108,8 @@ static int start_server(void)
 	if (pid < 0)
 		fail("the door cannot fork: %s", strerror(errno));
 	if (!pid) {
+		signal(SIGPIPE, SIG_DFL);
+		signal(SIGCHLD, SIG_DFL);
 		write_file("/proc/self/oom_score_adj", "0");
 		dup2(pair[1], 0);
 		dup2(pair[1], 1);
@@ -177,6 +178,8 @@ static void pass_on(int port, int server)
 _Noreturn void door(void)
 {
 	signal(SIGPIPE, SIG_IGN);
+	/* Orphans of a session are this process's children, and nobody waits for them. */
+	signal(SIGCHLD, SIG_IGN);
 	for (;;) {
 		/* To open it again tells the host that this connection is over. */
 		int port = port_open(LOGIN_PORT);
@@ -189,7 +192,5 @@ _Noreturn void door(void)
 			close(server);
 		}
 		close(port);
-		while (waitpid(-1, NULL, WNOHANG) > 0)
-			;
 	}
 }
