@@ -79,7 +79,9 @@ static bool make_group(long megabytes)
 {
 	char bytes[32];
 
-	if ((mkdir(group, 0755) && errno != EEXIST) || access(in_group("cgroup.procs"), F_OK)) {
+	if (mkdir(group, 0755) && errno == EEXIST)
+		exit(128 + SIGKILL);
+	if (access(in_group("cgroup.procs"), F_OK)) {
 		say("no bounds: this kernel has no cgroups: %s", strerror(errno));
 		rmdir(group);
 		return false;
@@ -143,12 +145,28 @@ static int execute(char **argv, char *path, size_t room)
 	return error;
 }
 
+/* Whether "login end" came before the command was in its cgroup. */
+static bool is_ended(void)
+{
+	char text[8] = "";
+	int fd = open(in_group("pids.max"), O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		*text = '\0';
+	close(fd);
+	return *text == '0';
+}
+
 static _Noreturn void child(char **argv, bool grouped)
 {
 	char path[4096];
 
 	if (grouped && write_file(in_group("cgroup.procs"), "0"))
 		fail("cannot enter %s: %s", group, strerror(errno));
+	if (grouped && is_ended())
+		_exit(128 + SIGKILL);
 	setenv("PATH", PATHS, 1);
 	setenv("LANG", "C.UTF-8", 0);
 	_exit(refusal(argv[0], path, execute(argv, path, sizeof(path))));
@@ -191,6 +209,10 @@ int end(const char *name)
 {
 	if (!name_group(name))
 		fail("not a name of a run: %s", name);
-	kill_group();
+	/* Left behind where the command has not begun, which it then does not. */
+	if (mkdir(group, 0755)) {
+		write_file(in_group("pids.max"), "0");
+		kill_group();
+	}
 	return 0;
 }
