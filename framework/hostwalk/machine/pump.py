@@ -66,17 +66,21 @@ class _Pump:
         return self._channel.recv_exit_status()
 
     def _is_over(self) -> bool:
-        """Whether the command has ended; paramiko counts a broken channel as ready, with the status -1."""
+        """Whether the command has ended and its server has closed the channel.
+
+        dropbear confuses channels when one is closed from here while it closes it from there. paramiko counts a
+        broken channel as ready, with the status -1.
+        """
         told = self._channel.exit_status != UNKNOWN
         if self._channel.closed and not told:
             self._take()
             self._watch()
             raise LoginError("the connection ended before the command did")
-        return told and bool(self._channel.eof_received or self._channel.closed)
+        return told and bool(self._channel.closed)
 
     def _step(self, selector: selectors.BaseSelector) -> None:
         if self._channel.eof_received:
-            self._channel.status_event.wait(WATCH_SECONDS)
+            self._await_close()
         ready = {key.fd for key, _ in selector.select(0 if self._channel.eof_received else WATCH_SECONDS)}
         self._take()
         if self._source in ready and not self._pending:
@@ -85,6 +89,12 @@ class _Pump:
         self._watch()
         if self._deadline.expired:
             raise CommandTimeoutError(f"the command did not end within {self._deadline.seconds:.3g} s")
+
+    def _await_close(self) -> None:
+        """Wait a moment for the end of the channel, which is announced to those who wait to write."""
+        with self._channel.lock:
+            if not self._channel.closed:
+                self._channel.out_buffer_cv.wait(WATCH_SECONDS)
 
     def _take(self) -> None:
         while self._channel.recv_ready():

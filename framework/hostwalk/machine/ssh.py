@@ -11,8 +11,8 @@ import itertools
 import shlex
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -98,6 +98,10 @@ class Ssh:
                 return pump(channel, streams, limit, self._machine.watch)
             except CommandTimeoutError:
                 self._end(name)
+                with suppress(CommandTimeoutError):
+                    pump(
+                        channel, replace(streams, stdin=b""), Deadline.after(END_SECONDS), self._machine.watch
+                    )
                 raise
 
     def _execute(self, channel: paramiko.Channel, words: Sequence[str]) -> None:

@@ -165,10 +165,14 @@ def test_a_command_that_does_not_read_takes_no_input_and_holds_nothing_up(served
 
 
 def test_at_the_deadline_the_command_is_killed_by_name(served) -> None:
+    sleeping: list[paramiko.Channel] = []
+
     def command(channel: paramiko.Channel, text: str) -> None:
         if " end " in text:
+            end(sleeping[0], 137)
             end(channel, 0)
         else:
+            sleeping.append(channel)
             channel.sendall(b"so far")
 
     login, door, _ = served(command)
