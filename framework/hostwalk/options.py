@@ -30,7 +30,8 @@ class CheckOptions:
     ``isolation``: each ``claim`` on a machine of its own, or all of a ``cell`` on one. ``workers`` run at once: a
     number, or auto. ``audit``: hold each kept claim's processes against the standing invariants.
     ``shard``: the Ith of N parts of the claims, as ``I/N``. ``instead``: a kernel in the place of each cell's own.
-    ``costs``: look at each claim's faults and page tables, before and after. ``pdb``: enter the debugger where a claim fails.
+    ``costs``: look at each claim's faults and page tables, before and after.
+    ``pdb``: enter the debugger where a claim fails.
     """
 
     kernels: tuple[str, ...] = ()

@@ -119,7 +119,7 @@ def _news(machine: Machine) -> Callable[[], bytes]:
 
     def take() -> bytes:
         nonlocal seen
-        data = machine.console.since(seen)
+        data = machine.console.bytes_since(seen)
         seen += len(data)
         return data
 

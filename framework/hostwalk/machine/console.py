@@ -150,7 +150,7 @@ class Console:
         self.drain()
         return self._line.total
 
-    def since(self, total: int) -> bytes:
+    def bytes_since(self, total: int) -> bytes:
         """Return what was printed after the first ``total`` bytes, as far as it is kept."""
         self.drain()
         return bytes(self._line.history[max(0, total - self._line.dropped) :])
