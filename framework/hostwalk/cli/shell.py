@@ -115,7 +115,7 @@ def on_console(machine: Machine) -> int:
 
 def _news(machine: Machine) -> Callable[[], bytes]:
     """Return a function that returns what the console has printed since it was last called."""
-    seen = machine.console.total
+    seen = machine.console.printed
 
     def take() -> bytes:
         nonlocal seen

@@ -144,16 +144,10 @@ class Console:
             raise GuestHungError(f"the console did not show {pattern!r} within {seconds}", evidence=evidence)
         raise MachineDiedError(f"the console ended before it showed {pattern!r}", evidence=evidence)
 
-    @property
-    def total(self) -> int:
-        """Bytes that were printed so far."""
+    def bytes_since(self, mark: int) -> bytes:
+        """Return what was printed behind a mark, as far as it is kept, as the guest printed it."""
         self.drain()
-        return self._line.total
-
-    def bytes_since(self, total: int) -> bytes:
-        """Return what was printed after the first ``total`` bytes, as far as it is kept."""
-        self.drain()
-        return bytes(self._line.history[max(0, total - self._line.dropped) :])
+        return bytes(self._line.history[max(0, mark - self._line.dropped) :])
 
     def send(self, text: str) -> None:
         """Type something at the console."""
