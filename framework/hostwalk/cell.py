@@ -9,7 +9,7 @@ from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
 from hostwalk.errors import HostwalkError, Phase, WalkError
 from hostwalk.guest import Agent, Subject
-from hostwalk.image import Image, build_image
+from hostwalk.image import Image, build_image, build_login_image
 from hostwalk.kernels import Kernel, Progress, resolve
 from hostwalk.linux import Linux
 from hostwalk.machine import Machine, launch
@@ -82,8 +82,13 @@ class Cell:
         self.resources.close()
 
 
-def prepare(target: Target, options: CheckOptions, progress: Progress, cache: Cache) -> Prepared:
-    """Get the kernel and build the image; raises FetchError, ResolveError, BuildError."""
+def prepare(
+    target: Target, options: CheckOptions, progress: Progress, cache: Cache, *, login: bool = False
+) -> Prepared:
+    """Get the kernel and build the image, with ``login`` the one that one can log in to.
+
+    Raises FetchError, ResolveError, BuildError.
+    """
     kernel = resolve(
         target.kernel,
         target.arch,
@@ -93,7 +98,11 @@ def prepare(target: Target, options: CheckOptions, progress: Progress, cache: Ca
         headers=options.headers,
         symbols=options.symbols,
     )
-    return Prepared(target, kernel, build_image(kernel, cache, progress=progress))
+    if login:
+        image = build_login_image(kernel, cache, mirror=options.mirror, progress=progress)
+    else:
+        image = build_image(kernel, cache, progress=progress)
+    return Prepared(target, kernel, image)
 
 
 def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:

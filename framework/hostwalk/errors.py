@@ -16,6 +16,8 @@ The tree::
      |    +-- MachineDiedError QEMU ended while it was needed
      |    +-- GuestHungError   nothing answered before the deadline
      +-- AgentError          the agent broke the protocol
+     +-- LoginError          nobody could log in to the guest, or the connection broke
+     +-- CommandTimeoutError a command in the guest did not end in time and was killed
      +-- OperationError      an operation in a subject failed and its caller did not expect it
      +-- MemoryReadError     guest physical memory could not be read (or written)
      +-- WalkError           page tables or kernel objects make no sense
@@ -171,6 +173,18 @@ class AgentError(HostwalkError):
     """The agent broke the protocol."""
 
     default_phase = Phase.AGENT
+
+
+class LoginError(HostwalkError):
+    """Nobody could log in to the guest, or the connection broke."""
+
+    default_phase = Phase.OPERATION
+
+
+class CommandTimeoutError(HostwalkError):
+    """A command in the guest did not end in time and was killed."""
+
+    default_phase = Phase.OPERATION
 
 
 class OperationError(HostwalkError):

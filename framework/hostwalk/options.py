@@ -32,6 +32,7 @@ class CheckOptions:
     ``shard``: the Ith of N parts of the claims, as ``I/N``. ``instead``: a kernel in the place of each cell's own.
     ``costs``: look at each claim's faults and page tables, before and after.
     ``repro_dir``: where each broken claim leaves a repro script; with ``repro_departures`` each departure too.
+    ``pdb``: enter the debugger where a claim fails.
     """
 
     kernels: tuple[str, ...] = ()
@@ -55,6 +56,7 @@ class CheckOptions:
     shard: str = ""
     instead: str = ""
     costs: bool = False
+    pdb: bool = False
     repro_dir: Path | None = None
     repro_departures: bool = False
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hostwalk import parallel, plugin_options
+from hostwalk import debugging, parallel, plugin_options
 from hostwalk.cache import Cache
 from hostwalk.cells import Cell, Cells
 from hostwalk.claim import Claim, claim_of
@@ -113,6 +113,11 @@ def pytest_configure(config: pytest.Config) -> None:
         asked(config)
     except HostwalkError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Take the debugger over: by now pytest has made its own ready."""
+    debugging.take_over(session.config)
 
 
 @pytest.hookimpl(trylast=True)

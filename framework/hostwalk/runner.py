@@ -81,7 +81,7 @@ def run_contract(options: CheckOptions, progress: Progress = SILENT) -> Run:
     itself cannot be collected.
     """
     collector = _Collector(progress)
-    with _quiet() as output, _kept_bytecode():
+    with _quiet(aloud=options.pdb) as output, _kept_bytecode():
         status = pytest.main(_arguments(options), plugins=[collector])
     if status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and collector.session is not None:
         return collector.session.run
@@ -138,6 +138,7 @@ def _arguments(options: CheckOptions) -> list[str]:
         "-p", "hostwalk.plugin", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={contract}",
         "-q", "-s", "--tb=short", "--no-header", "--import-mode=importlib",
         *(["-p", "xdist.plugin", "-n", options.workers] if options.workers not in ("0", "1") else []),
+        *(["--pdb", "--no-summary"] if options.pdb else []),
         *options.pytest_arguments(),
     ]  # fmt: skip
 
@@ -159,12 +160,12 @@ def _kept_bytecode() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """Keep pytest's own words for the error that may need them, and other people's plugins out."""
+def _quiet(*, aloud: bool = False) -> Iterator[io.StringIO]:
+    """Keep pytest's own words for the error that may need them, unless aloud, and other people's plugins out."""
     output, before = io.StringIO(), os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     try:
-        with contextlib.redirect_stdout(output):
+        with contextlib.nullcontext() if aloud else contextlib.redirect_stdout(output):
             yield output
     finally:
         if before is None:

@@ -35,6 +35,7 @@ KIND = "template"
 RECIPE = "template-3"
 FACTS_FILE = "facts.json"
 FORK_SECONDS = 20.0
+DOOR_SECONDS = 60.0
 SPARES = 2
 QUIET_NANOSECONDS = 300_000_000
 Made = tuple[int, int, int, int]
@@ -134,6 +135,7 @@ class Template:
     def _rewound(self, cell: Cell, seed: int | entropy.Fresh | None) -> Cell:
         """Take a fork back; raises OSError, QmpCommandError, MachineError and what an agent raises."""
         cell.machine.check()
+        cell.machine.hang_up()
         if cell.machine not in self._rewinders:
             self._rewinders[cell.machine] = Rewinder(cell.machine, self.frozen)
         self._rewinders[cell.machine].rewind()
@@ -199,11 +201,12 @@ def template_of(prepared: Prepared) -> Template:
 
 def template_key(prepared: Prepared, accel: Accel) -> str:
     """Return the key over all that shapes a template."""
-    target, qemu = prepared.target, find_qemu(prepared.target.arch)
-    payload = Payload(Path("kernel"), Path("initramfs"), kernel_cmdline(target))
+    target, qemu, image = prepared.target, find_qemu(prepared.target.arch), prepared.image
+    cmdline = kernel_cmdline(target, image.cmdline)
+    payload = Payload(Path("kernel"), Path("initramfs"), cmdline, image.login)
     words = qemu_args(target, qemu, accel.name, payload, Wiring(0, 0, 0, 0))
     processor = host_processor() if accel.name == "kvm" else ""
-    parts = (RECIPE, prepared.kernel.identity, prepared.image.identity, qemu.identity, processor)
+    parts = (RECIPE, prepared.kernel.identity, image.identity, qemu.identity, processor)
     return key_of(*parts, "\0".join(words))
 
 
@@ -226,6 +229,8 @@ def _frozen(cell: Cell, directory: Path, boot_seconds: float) -> Facts:
     """Bring a booted machine to rest and freeze it."""
     spares = tuple(_made(cell.agent.spawn()) for _ in range(SPARES))
     cell.settle()
+    if cell.prepared.image.login:
+        cell.machine.await_door(Deadline.after(DOOR_SECONDS))
     _rest(cell.janitor)
     cell.machine.check()
     freeze(cell.machine, directory)

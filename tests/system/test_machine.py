@@ -281,7 +281,7 @@ HOLDER = """
     given = json.loads(sys.argv[1])
     arch = Arch(given["arch"])
     kernel = SimpleNamespace(arch=arch, boot=Path(given["boot"]), identity=given["identity"], cache=Cache.user())
-    image = SimpleNamespace(initramfs=Path(given["initramfs"]))
+    image = SimpleNamespace(initramfs=Path(given["initramfs"]), cmdline="", login=False)
 
     def hold():
         with launch(Target(arch), kernel, image, deadline=Deadline.after(20)) as machine:

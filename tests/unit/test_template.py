@@ -35,11 +35,10 @@ def qemu(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return host
 
 
-def made_of(kernel: str = "k", image: str = "i", **target: object) -> SimpleNamespace:
+def made_of(kernel: str = "k", image: str = "i", *, login: bool = False, **target: object) -> SimpleNamespace:
     wanted = Target(**{"arch": Arch.X86_64, **target})  # type: ignore[arg-type]
-    return SimpleNamespace(
-        target=wanted, kernel=SimpleNamespace(identity=kernel), image=SimpleNamespace(identity=image)
-    )
+    contents = SimpleNamespace(identity=image, cmdline="", login=login)
+    return SimpleNamespace(target=wanted, kernel=SimpleNamespace(identity=kernel), image=contents)
 
 
 def key(accel: Accel = TCG, **made: object) -> str:
@@ -49,7 +48,7 @@ def key(accel: Accel = TCG, **made: object) -> str:
 def test_all_that_shapes_a_template_is_in_its_key(qemu: dict[str, str]) -> None:
     keys = [
         key(), key(kernel="other"), key(image="other"), key(arch=Arch.ARM64), key(format="5level"),
-        key(memory=512), key(cpus=2), key(kaslr=True), key(KVM),
+        key(memory=512), key(cpus=2), key(kaslr=True), key(login=True), key(KVM),
     ]  # fmt: skip
     qemu["version"] = "7.2.1"
     keys.append(key())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.text import Text
 
 from hostwalk import doctor, runner
 from hostwalk.cli import output, signals
-from hostwalk.cli.progress import busy, showing
+from hostwalk.cli.progress import PlainProgress, busy, showing
 from hostwalk.cli.question import asker
 from hostwalk.cli.reports import Reports
 from hostwalk.errors import UsageError
@@ -121,6 +122,9 @@ def selection(group: argparse._ArgumentGroup) -> None:
         "--seed", type=lambda text: int(text, 0), metavar="N", help="repeat a run's random choices"
     )
     group.add_argument(
+        "--pdb", action="store_true", help="enter the debugger where a claim fails, the machine held still"
+    )
+    group.add_argument(
         "-v", "--verbose", action="count", default=0, help="say more; twice: tracebacks as well"
     )
 
@@ -147,7 +151,7 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
         keyword=args.keyword, sabotage=args.sabotage, audit=args.audit,
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
         isolation=args.isolation, workers=args.workers, shard=args.shard,
-        costs=args.costs,
+        costs=args.costs, pdb=args.pdb,
         repro_dir=args.repro_dir, repro_departures=args.repro_departures,
     )  # fmt: skip
 
@@ -155,7 +159,10 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
 def run(args: argparse.Namespace) -> int:
     """Check the contract, print the reports; return 0, 1, 3 or 125."""
     options, reports = options_of(args), Reports.of(args)
-    with showing(output.err()) as progress:
+    if options.pdb and options.workers not in ("0", "1"):
+        raise UsageError("--pdb is for one process: no -n with it")
+    plain = nullcontext(PlainProgress(output.err()))
+    with plain if options.pdb else showing(output.err()) as progress:
         ready(options, progress)
         found = runner.run_contract(options, progress)
     signals.check()

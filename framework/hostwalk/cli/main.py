@@ -16,6 +16,8 @@ BISECT, STOP_BISECT = "--bisect", 255
 VERBS = {
     "check": "boot kernels, have them work, judge every claim from the host",
     "compare": "the same checks on two kernels, or a tree with and without patches: what changed",
+    "run": "boot and run a command in the guest; its exit status is ours",
+    "shell": "boot and give a prompt: in the guest, on its console, in Python, gdb or drgn",
     "walk": "print, search, compare page tables, of a machine of ours or any QEMU",
     "repro": "scripts that show a failure again: run, record, shrink, export",
     "kernels": "list the kernels that can be named, or fetch one",
@@ -35,6 +37,7 @@ examples:
   hostwalk check --sabotage                    do the checks notice tampered memory?
   hostwalk compare debian:6.1 debian:6.12      what differs between two kernels
   hostwalk compare --patch series.mbox         what patches change, in a kernel's checkout
+  hostwalk run --put ./test -- ./test          a program of one's own in a guest
   hostwalk doctor --fix                        install what is missing
 
 exit status:

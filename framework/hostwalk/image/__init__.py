@@ -1,6 +1,6 @@
 """What the guest boots into: the agent, the exerciser and the initramfs that carries them."""
 
-from hostwalk.image.build import Image, build_image
+from hostwalk.image.build import Image, build_image, build_login_image
 from hostwalk.image.compile import build_agent, build_exerciser, build_module
 from hostwalk.image.layout import Abi, Layout, read_table
 
@@ -11,6 +11,7 @@ __all__ = [
     "build_agent",
     "build_exerciser",
     "build_image",
+    "build_login_image",
     "build_module",
     "read_table",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hostwalk.cache import Cache, key_of
@@ -11,17 +11,22 @@ from hostwalk.errors import ResolveError
 from hostwalk.image import cpio
 from hostwalk.image.compile import build_agent, build_exerciser
 from hostwalk.image.layout import Layout
+from hostwalk.image.userland import LOGIN, build_userland
 from hostwalk.kernels import modules
 from hostwalk.kernels.kernel import Kernel
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.manifest import Check
 
 RECIPE = "image-1"
+LOGIN_RECIPE = "login-image-1"
 
 
 @dataclass(frozen=True)
 class Image:
-    """What a kernel boots into; ``abi`` is of the agent, ``layout`` of the exerciser."""
+    """What a kernel boots into; ``abi`` is of the agent, ``layout`` of the exerciser.
+
+    ``login`` says whether there is a user land to log in to.
+    """
 
     initramfs: Path
     agent: Path
@@ -29,6 +34,32 @@ class Image:
     abi: Layout = field(repr=False)
     layout: Layout = field(repr=False)
     identity: str
+    login: bool = False
+
+    @property
+    def cmdline(self) -> str:
+        """Words for the kernel's command line."""
+        return f"rdinit=/{LOGIN}" if self.login else ""
+
+
+def build_login_image(
+    kernel: Kernel, cache: Cache, *, mirror: str | None = None, progress: Progress | None = None
+) -> Image:
+    """Return the image for a kernel with a user land to log in to; the image without it is a part of it as it is.
+
+    Raises FetchError and what :func:`build_image` raises.
+    """
+    show = progress or SILENT
+    image = build_image(kernel, cache, progress=show)
+    userland = build_userland(kernel.arch, cache, mirror=mirror, progress=show)
+    key = key_of(LOGIN_RECIPE, image.identity, userland.parent.name)
+
+    def make(directory: Path) -> None:
+        whole = image.initramfs.read_bytes() + userland.read_bytes()
+        (directory / "initramfs.cpio").write_bytes(whole)
+
+    entry = cache.entry("image", key, make, check=Check.HASH)
+    return replace(image, initramfs=entry / "initramfs.cpio", identity=key, login=True)
 
 
 def build_image(kernel: Kernel, cache: Cache, *, progress: Progress | None = None) -> Image:

@@ -23,6 +23,7 @@ from hostwalk.target import Arch
 
 BUILD_SECONDS = 600.0
 AGENT_RECIPE = "agent-1"
+LOGIN_RECIPE = "login-1"
 EXERCISER_RECIPE = "exerciser-1"
 MODULE_RECIPE = "module-1"
 _SOURCE = re.compile(r".*\.[chS]|Kbuild|Makefile")
@@ -43,6 +44,20 @@ def build_agent(arch: Arch, cache: Cache, progress: Progress = SILENT) -> Path:
             _make(tree / "agent", arguments, tree, f"the agent does not build for {arch}")
 
     return cache.entry("agent", key, make, check=Check.HASH) / "agent"
+
+
+def build_login(arch: Arch, cache: Cache, progress: Progress = SILENT) -> Path:
+    """Return the program that lets people into a guest, a static ELF file; raises BuildError, MissingToolError."""
+    compiler = toolchain.find(arch)
+    key = key_of(LOGIN_RECIPE, arch, compiler.version, *_sources("login"))
+
+    def make(directory: Path) -> None:
+        with progress.task(f"building the login for {arch}", None), _copy(cache, "login") as tree:
+            arguments = [f"O={directory}", *_assigned(_agent_variables(compiler))]
+            _make(tree / "login", arguments, tree, f"the login does not build for {arch}")
+            _strip(directory / "login", compiler, directory / "login")
+
+    return cache.entry("login", key, make, check=Check.HASH) / "login"
 
 
 def _agent_variables(compiler: Toolchain) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _FIELDS = 13
 _HEADER = 6 + 8 * _FIELDS
@@ -30,6 +30,16 @@ def directory(name: str) -> Node:
 def file(name: str, data: bytes, mode: int = 0o644) -> Node:
     """Return a regular file."""
     return Node(name, stat.S_IFREG | mode, data)
+
+
+def symlink(name: str, target: str) -> Node:
+    """Return a symbolic link."""
+    return Node(name, stat.S_IFLNK | 0o777, target.encode())
+
+
+def named(node: Node, name: str) -> Node:
+    """Return the same node under another name."""
+    return replace(node, name=name)
 
 
 def character_device(name: str, major: int, minor: int) -> Node:

@@ -10,7 +10,7 @@ import selectors
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -31,7 +31,7 @@ _COPIED = re.compile(
     r"Acquire::(?:http|https|ftp|Retries|Queue-Mode|Force|ProxyAutoDetect|Proxy-Auto-Detect"
     r"|Check-Valid-Until|Check-Date|Max-ValidTime|Min-ValidTime|By-Hash|Source-Symlinks)"
 )
-_INTERESTING = re.compile(r"^Package: linux-(?:image|headers|kbuild)-", re.MULTILINE)
+_KERNELS = r"linux-(?:image|headers|kbuild)-.*"
 _STATUS = re.compile(rb"dlstatus:\d+:([\d.]+):")
 
 
@@ -121,14 +121,14 @@ class Apt:
             shutil.rmtree(self.room / "lists/partial", ignore_errors=True)
             raise
 
-    def packages(self) -> Iterator[Package]:
-        """Yield the kernel packages of the indexes that were fetched, as apt verified them."""
+    def packages(self, names: Iterable[str] = ()) -> Iterator[Package]:
+        """Yield the named packages, else those of kernels, of the indexes that were fetched, as apt verified them."""
         apt_get = process.find_tool("apt-get", "apt")
         shape = "$(FILENAME)|$(REPO_URI)|$(ARCHITECTURE)"
         done = self._ask([apt_get, "indextargets", "--format", shape, "Created-By: Packages"])
         for line in done.splitlines():
             file, repository, arch = line.split("|")
-            yield from parse_packages(self._ask([_HELPER, "cat-file", file]), repository, arch)
+            yield from parse_packages(self._ask([_HELPER, "cat-file", file]), repository, arch, names)
 
     def download(self, package: Package, directory: Path, report: Callable[[int], None]) -> Path:
         """Fetch one package into a directory, checked against the signed index; ``report`` hears per cent."""
@@ -243,9 +243,10 @@ def _wait(child: subprocess.Popen[bytes], deadline: Deadline) -> int | None:
         return None
 
 
-def parse_packages(text: str, repository: str, arch: str) -> Iterator[Package]:
-    """Yield the kernel packages of a Packages index, whose file names are relative to ``repository``."""
-    for match in _INTERESTING.finditer(text):
+def parse_packages(text: str, repository: str, arch: str, names: Iterable[str] = ()) -> Iterator[Package]:
+    """Yield the named packages, else those of kernels, of a Packages index; its files are below ``repository``."""
+    wanted = "|".join(map(re.escape, names)) or _KERNELS
+    for match in re.finditer(rf"^Package: (?:{wanted})$", text, re.MULTILINE):
         end = text.find("\n\n", match.start())
         stanza = text[match.start() : end if end >= 0 else len(text)]
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and line[0] != " ")

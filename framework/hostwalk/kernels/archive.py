@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hostwalk.cache import Cache
-from hostwalk.errors import FetchError
+from hostwalk.errors import FetchError, ResolveError
 from hostwalk.kernels import index as index_module
 from hostwalk.kernels.apt import Apt, Machine, Package
 from hostwalk.kernels.index import Index
 from hostwalk.kernels.mirrors import VARIABLE, choose
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.manifest import Check
+from hostwalk.target import Arch
 
 _KIND, _KEY = "apt", "debian"
-_INDEX = "index.json"
+_INDEX, _PACKAGES = "index.json", "packages.json"
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +45,20 @@ class Archive:
             raise FetchError("no list of Debian's kernels is in the cache", remedy="run once with a network")
         with self.cache.workspace(_KIND, _KEY) as room:
             return self._read_again(room, kept)
+
+    def packages(self, names: Sequence[str], arch: Arch) -> tuple[Package, ...]:
+        """Return the newest version of each named package; raises FetchError, ResolveError where there is none."""
+        kept, index = index_module.load(self._packages_path), self.index()
+        if (
+            kept is None
+            or not _covers(kept, names, arch)
+            or (kept.fetched < index.fetched and not self.offline)
+        ):
+            with self.cache.workspace(_KIND, _KEY) as room:
+                found = tuple(Apt(room).packages(names))
+                kept = Index(tuple(dict.fromkeys(found)), index.fetched, index.attempted, index.wish)
+                index_module.save(kept, self._packages_path)
+        return tuple(_newest(kept, name, arch) for name in names)
 
     def fetch(self, package: Package) -> Path:
         """Return a package's file, whole as the signed index says; raises FetchError or CacheError."""
@@ -70,6 +85,10 @@ class Archive:
     @property
     def _wish(self) -> str:
         return (self.mirror or os.environ.get(VARIABLE, "")).strip()
+
+    @property
+    def _packages_path(self) -> Path:
+        return self.cache.root / _KIND / _KEY / _PACKAGES
 
     @property
     def _index_path(self) -> Path:
@@ -115,3 +134,17 @@ class Archive:
                 "the mirror lists no kernels", remedy=f"name another one: --mirror URL or {VARIABLE}=URL"
             )
         return found
+
+
+def _covers(index: Index, names: Iterable[str], arch: Arch) -> bool:
+    return all(index.newest(name, arch.debian) for name in names)
+
+
+def _newest(index: Index, name: str, arch: Arch) -> Package:
+    found = index.newest(name, arch.debian)
+    if found is None:
+        raise ResolveError(
+            f"Debian has no package {name} for {arch}",
+            remedy="hostwalk kernels list --refresh, then try again",
+        )
+    return found

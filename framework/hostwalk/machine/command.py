@@ -9,6 +9,8 @@ from hostwalk.machine.qemu import Qemu
 from hostwalk.target import Arch, Target
 
 AGENT_PORT = "hostwalk.agent"
+SSH_PORT = "hostwalk.ssh"
+SSH = "ssh"
 RAM = "ram"
 GDB = "gdb"
 CONSOLES = {Arch.X86_64: "ttyS0", Arch.ARM64: "ttyAMA0"}
@@ -61,11 +63,12 @@ class Wiring:
 
 @dataclass(frozen=True)
 class Payload:
-    """What QEMU loads: a kernel, an initramfs and the kernel's command line."""
+    """What QEMU loads: a kernel, an initramfs and the kernel's command line; ``login``: a user land with a door."""
 
     boot: Path
     initramfs: Path
     cmdline: str
+    login: bool = False
 
 
 def base_args() -> tuple[str, ...]:
@@ -124,6 +127,15 @@ def channel_args(wiring: Wiring) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def login_args() -> tuple[str, ...]:
+    """Return the port for SSH; whoever connects puts a socket in the place of nothing (see ssh.py)."""
+    return (
+        "-chardev", f"null,id={SSH}",
+        "-device", "virtio-serial-pci,id=login,max_ports=2",
+        "-device", f"virtserialport,bus=login.0,chardev={SSH},name={SSH_PORT}",
+    )  # fmt: skip
+
+
 def kernel_args(payload: Payload) -> tuple[str, ...]:
     """Return the kernel, booted directly."""
     return (
@@ -168,11 +180,14 @@ def qemu_args(target: Target, qemu: Qemu, accel: str, payload: Payload, wiring: 
         *board_args(target, qemu, accel),
         *memory_args(target, wiring.ram),
         *channel_args(wiring),
+        *(login_args() if payload.login else ()),
         *kernel_args(payload),
     )
 
 
-def fork_args(target: Target, qemu: Qemu, accel: str, wiring: Wiring) -> tuple[str, ...]:
+def fork_args(
+    target: Target, qemu: Qemu, accel: str, wiring: Wiring, *, login: bool = False
+) -> tuple[str, ...]:
     """Return the command line of a machine that goes on where a frozen one stopped: it loads no kernel.
 
     It has to be told to go on, for an event while QMP negotiates would be one too early.
@@ -181,5 +196,6 @@ def fork_args(target: Target, qemu: Qemu, accel: str, wiring: Wiring) -> tuple[s
         *board_args(target, qemu, accel),
         *memory_args(target, wiring.ram, share=False),
         *channel_args(wiring),
+        *(login_args() if login else ()),
         "-S", "-incoming", f"fd:{wiring.state}",
     )  # fmt: skip

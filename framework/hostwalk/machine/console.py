@@ -144,9 +144,18 @@ class Console:
             raise GuestHungError(f"the console did not show {pattern!r} within {seconds}", evidence=evidence)
         raise MachineDiedError(f"the console ended before it showed {pattern!r}", evidence=evidence)
 
+    def bytes_since(self, mark: int) -> bytes:
+        """Return what was printed behind a mark, as far as it is kept, as the guest printed it."""
+        self.drain()
+        return bytes(self._line.history[max(0, mark - self._line.dropped) :])
+
     def send(self, text: str) -> None:
         """Type something at the console."""
-        os.write(self._keys, text.encode())
+        self.write(text.encode())
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the console."""
+        os.write(self._keys, data)
 
     @property
     def reports(self) -> tuple[Report, ...]:

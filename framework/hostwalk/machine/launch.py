@@ -70,7 +70,8 @@ def thaw(
         stack.callback(os.close, ram)
         wires = _wire(stack, ram)
         wires = replace(wires, ends=replace(wires.ends, ram=-1), wiring=replace(wires.wiring, state=state))
-        words = command.fork_args(plan.target, find_qemu(plan.target.arch), plan.accel.name, wires.wiring)
+        qemu, login = find_qemu(plan.target.arch), plan.image.login
+        words = command.fork_args(plan.target, qemu, plan.accel.name, wires.wiring, login=login)
         machine = _start(stack, plan, words + tuple(extra), wires, deadline)
         machine.name = name
         yield machine
@@ -85,11 +86,12 @@ def _start(stack: ExitStack, plan: Plan, words: Sequence[str], wires: _Wires, de
 
 
 def _words(plan: Plan, wiring: command.Wiring, cmdline_extra: str) -> tuple[str, ...]:
-    target, kernel = plan.target, plan.kernel
+    target, kernel, image = plan.target, plan.kernel, plan.image
     payload = command.Payload(
         boot_file(target, kernel.boot, kernel.identity, kernel.cache),
-        plan.image.initramfs,
-        command.kernel_cmdline(target, cmdline_extra),
+        image.initramfs,
+        command.kernel_cmdline(target, f"{image.cmdline} {cmdline_extra}".strip()),
+        image.login,
     )
     return command.qemu_args(target, find_qemu(target.arch), plan.accel.name, payload, wiring)
 
@@ -173,5 +175,6 @@ def _end(machine: Machine, qemu: subprocess.Popen[bytes]) -> None:
         with suppress(HostwalkError, subprocess.TimeoutExpired):
             machine.qmp.execute("quit", deadline=deadline)
             qemu.wait(deadline.remaining)
+    machine.hang_up()
     process.kill(qemu)
     machine.qmp.close(Deadline.after(QUIT_SECONDS))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
@@ -20,11 +20,14 @@ from hostwalk.errors import (
     GuestCrashError,
     GuestHungError,
     HostwalkError,
+    LoginError,
     MachineDiedError,
     MachineError,
     Phase,
+    UsageError,
 )
 from hostwalk.machine.accel import Accel
+from hostwalk.machine.command import SSH
 from hostwalk.machine.console import Console
 from hostwalk.machine.gdbstub import GdbStub
 from hostwalk.machine.pace import TIMED, Pace
@@ -33,9 +36,13 @@ from hostwalk.machine.registers import ARM64_NAMES, Registers, parse_info_regist
 from hostwalk.machine.reports import Report
 from hostwalk.target import Arch, Target
 
+if TYPE_CHECKING:
+    from hostwalk.machine.ssh import Ssh
+
 STDERR_KEPT = 1 << 14
 REAP_SECONDS = 2.0
 LOOK_SECONDS = 1.0
+DOOR_LOOK_SECONDS = 0.05
 LONGEST_FUNCTION = 1 << 16
 REMEDIES: tuple[tuple[type[MachineError], str], ...] = (
     (GuestCrashError, "read the kernel's report; to see it again, run this claim alone"),
@@ -69,10 +76,14 @@ class BootableKernel(Protocol):
 
 
 class BootableImage(Protocol):
-    """What a machine needs of an image."""
+    """What a machine needs of an image; ``login`` says whether one can log in, ``cmdline`` is for the kernel."""
 
     @property
     def initramfs(self) -> Path: ...  # noqa: D102
+    @property
+    def cmdline(self) -> str: ...  # noqa: D102
+    @property
+    def login(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,7 @@ class Machine:
         self._depth = 0
         self._gdb = GdbStub(ends.gdb)
         self._pace = Pace(process.pid)
+        self._ssh: Ssh | None = None
         self.qmp: Qmp
 
     def attach(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -277,6 +289,43 @@ class Machine:
         if status < 0:
             return f"was killed by {signal.Signals(-status).name}"
         return f"ended with status {status}"
+
+    # Log in.
+
+    def ssh(self, deadline: Deadline | None = None) -> Ssh:
+        """Return the machine's login: one connection, made when it is first asked for or has ended.
+
+        Raises UsageError for a machine whose image has nobody to log in to, LoginError when the deadline passes (a
+        minute unless given), and what ``check`` raises.
+        """
+        from hostwalk.machine.ssh import connect  # noqa: PLC0415 (a claim does not pay for it)
+
+        if not self.image.login:
+            raise UsageError("this machine's image has no login", remedy="prepare its target with login=True")
+        self.check()
+        if self._ssh is None or not self._ssh.alive:
+            self._ssh = connect(self, deadline=deadline)
+        return self._ssh
+
+    def hang_up(self) -> None:
+        """End the login, if there is one."""
+        if self._ssh is not None:
+            self._ssh.close()
+        self._ssh = None
+
+    def await_door(self, deadline: Deadline) -> None:
+        """Wait until the guest has opened the port for logins, for the first one or the next.
+
+        QEMU takes a new socket there for one that the guest has not opened yet. Raises LoginError at the deadline,
+        and what ``watch`` raises.
+        """
+        while not any(
+            each["label"] == SSH and each["frontend-open"] for each in self.qmp.execute("query-chardev")
+        ):
+            self.watch()
+            if deadline.expired:
+                raise LoginError(f"the guest did not open its door within {deadline.seconds:.3g} s")
+            self.console.drain(deadline.at_most(DOOR_LOOK_SECONDS))
 
     # Look inside.
 

@@ -165,6 +165,22 @@ class Qmp:
         except (QMPError, EOFError, OSError) as error:
             raise self.explain(MachineDiedError(f"QEMU ended before it answered {command}")) from error
 
+    def give(self, descriptor: int, name: str, deadline: Deadline | None = None) -> None:
+        """Hand QEMU a copy of a descriptor, which later commands call by a name; raises what ``execute`` raises."""
+        limit = deadline or Deadline.after(DEFAULT_SECONDS)
+        try:
+            _wait(self._give(descriptor, name), limit, "getfd")
+        except ExecuteError as error:
+            raise QmpCommandError("getfd", {"fdname": name}, error.error.error.desc) from error
+        except GuestHungError as error:
+            raise self.explain(error) from None
+        except (QMPError, EOFError, OSError) as error:
+            raise self.explain(MachineDiedError("QEMU ended before it took a descriptor")) from error
+
+    async def _give(self, descriptor: int, name: str) -> None:
+        self._client.send_fd_scm(descriptor)
+        await self._client.execute("getfd", {"fdname": name})
+
     def hmp(self, line: str, cpu: int | None = None, deadline: Deadline | None = None) -> str:
         """Execute a line of the human monitor, on a processor where given, and return its text."""
         arguments = {"command-line": line} | ({"cpu-index": cpu} if cpu is not None else {})

@@ -1,0 +1,161 @@
+"""``hostwalk run``: a command in a guest; its exit status is ours."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+
+from hostwalk.cache import Cache
+from hostwalk.cell import Cell
+from hostwalk.cli import failure, machines, output
+from hostwalk.cli.progress import showing
+from hostwalk.deadline import Deadline
+from hostwalk.errors import CommandTimeoutError, GuestCrashError, HostwalkError, UsageError
+from hostwalk.image import build_module
+from hostwalk.kernels.progress import SILENT, Progress
+from hostwalk.machine.pump import Streams
+
+CRASHED, TIMED_OUT, FAILED = 123, 124, 125
+HOME = "/root"
+EPILOG = """\
+examples:
+  hostwalk run -- uname -a
+  hostwalk run --arch arm64 --put ./test -- ./test --verbose
+  hostwalk run --kernel path/to/bzImage --module driver.ko -- sh -c 'cat /proc/modules'
+  tar c . | hostwalk run -- tar tv
+
+exit status: that of the command, and
+  123  the guest's kernel crashed      126  the command cannot be run, or not here
+  124  it did not end in time          127  there is no such command, or it lacks a library
+  125  hostwalk failed: nothing is     128+N  signal N ended it
+       known of the command            2  hostwalk's own command line makes no sense
+git bisect run takes 123 for bad and skips 125."""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this verb."""
+    parser.description = (
+        "Boot a kernel and run a command in it as root, in /root. What it writes is passed on as it comes, and\n"
+        "standard input, unless it is a terminal. The guest has no network; the command may have 256 processes and\n"
+        "three quarters of the free memory, in which its files are, too. + may be repeated."
+    )
+    parser.epilog = EPILOG
+    machines.arguments(parser.add_argument_group("which machine"))
+    parser.add_argument(
+        "--put", action="append", default=[], type=Path, metavar="FILE", help="+ copy a file into /root first"
+    )
+    parser.add_argument(
+        "--module", action="append", default=[], metavar="FILE.ko", dest="modules",
+        help="+ load a kernel module first, or what the Kbuild of a directory builds; 'FILE.ko pages=4' has parameters",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=600.0,
+        metavar="S",
+        help="kill the command then (default: %(default)g)",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say on standard error what is done"
+    )
+    parser.add_argument("command", nargs="+", metavar="-- CMD ARG", help="what to run")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; raises UsageError, and says every other error itself."""
+    check_files(args.put, args.modules)
+    try:
+        options = machines.options_of(args)
+        with ExitStack() as stack:
+            with _progress(verbose=bool(args.verbose)) as progress:
+                cell = stack.enter_context(machines.logged_in(options, progress))
+                furnish(cell, args.put, args.modules, progress)
+            return _in_guest(cell, args)
+    except UsageError:
+        raise
+    except HostwalkError as error:
+        failure.say(error, debug=args.verbose > 1)
+        return status_of(error)
+
+
+def status_of(error: HostwalkError) -> int:
+    """Return the exit status for what kept a command from ending by itself."""
+    if isinstance(error, CommandTimeoutError):
+        return TIMED_OUT
+    return CRASHED if isinstance(error, GuestCrashError) else FAILED
+
+
+def check_files(files: Sequence[Path], modules: Sequence[str]) -> None:
+    """Raise UsageError for a file that is not there, before anything boots."""
+    for path in files:
+        if not path.is_file():
+            raise UsageError(f"--put {path}: there is no such file")
+    for module in modules:
+        if not Path(module.partition(" ")[0]).exists():
+            raise UsageError(f"--module {module}: there is no such file")
+
+
+def _progress(*, verbose: bool) -> AbstractContextManager[Progress]:
+    """Return what shows progress: on a terminal, or where asked for; else the command alone is heard."""
+    console = output.err()
+    return showing(console) if verbose or console.is_terminal else nullcontext(SILENT)
+
+
+def furnish(cell: Cell, files: Sequence[Path], modules: Sequence[str], progress: Progress) -> None:
+    """Copy files into root's home and load modules; raises LoginError, and what :func:`load` raises."""
+    for path in files:
+        with progress.task(f"put {path.name}", None):
+            cell.machine.ssh().put(path, f"{HOME}/{path.name}")
+    for module in modules:
+        load(cell, module, progress)
+
+
+def _in_guest(cell: Cell, args: argparse.Namespace) -> int:
+    streams = Streams(_writer(sys.stdout.fileno()), _writer(sys.stderr.fileno()), _stdin())
+    status = cell.machine.ssh().stream(args.command, streams, deadline=Deadline.after(args.timeout))
+    cell.machine.check()
+    _tell_reports(cell)
+    return status
+
+
+def load(cell: Cell, module: str, progress: Progress) -> None:
+    """Load a module that ``--module`` names; raises BuildError, OperationError, UsageError."""
+    name, _, parameters = module.partition(" ")
+    path = Path(name)
+    if path.is_dir():
+        path = build_module(cell.prepared.kernel, path, Cache.user(), progress)
+    with cell.agent.spawn() as loader:
+        loader.load_module(path, parameters)
+
+
+def _writer(descriptor: int) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+    return write
+
+
+def _stdin() -> int | bytes:
+    """Return the descriptor of our standard input, or no bytes where there is none or a terminal."""
+    return b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.fileno()
+
+
+def _tell_reports(cell: Cell) -> None:
+    for report in cell.machine.reports:
+        output.err().print(f"hostwalk: the guest's kernel reported: {report.title}", soft_wrap=True)
