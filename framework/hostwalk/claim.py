@@ -1,8 +1,9 @@
 """Claims: one sentence of a manual page, as a test.
 
-A claim is a pytest function with :func:`claim` on it. It names the sentence, the kernels that the sentence is
-about, how the evidence can be altered so that the claim must fail (its sabotage), and, where Linux is known not
-to do what the page says, the departure with its citation.
+A claim is a pytest function with :func:`claim` on it. It quotes the sentence, says where needed in plain words what
+of it is tested, and names the kernels that the sentence is about, how the evidence can be altered so that the claim
+must fail (its sabotage), and, where Linux is known not to do what the page says, the departure with its citation.
+Where no page promises what Linux does, ``code`` names the functions that do it, and the sentence is no quotation.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _COMPARE = {
     ">=": operator.ge,
     "==": operator.eq,
 }
+_FUNCTION = re.compile(r"\w\(\)")
 _REQUIREMENT = re.compile(r"\s*(<=|>=|==|<|>)\s*(\d+)\.(\d+)(?:\.(\d+))?\s*")
 
 
@@ -97,6 +99,8 @@ class Departure:
 class Claim:
     """One sentence that a kernel is held to.
 
+    ``sentence`` is a quotation of ``page``; ``reading`` says what of it, or what that follows from it, is tested.
+    With ``code``, the functions of source file ``page`` that do it, the sentence is our own: no page promises it.
     ``warns`` is a regular expression for kernel warnings that the claim's own misuse must provoke.
     """
 
@@ -107,6 +111,15 @@ class Claim:
     kernels: Kernels = Kernels()
     departs: Departure | None = None
     warns: str = ""
+    reading: str = ""
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        if self.code and not _FUNCTION.search(self.code):
+            raise UsageError(
+                f"claim {self.id}: code={self.code!r} names no function",
+                remedy="write it like: code='change_pte_range()'",
+            )
 
 
 def claim_of(item: pytest.Item) -> Claim | None:
@@ -129,9 +142,11 @@ def claim(
     kernels: str = "",
     departs: Departure | None = None,
     warns: str = "",
+    reading: str = "",
+    code: str = "",
 ) -> Callable[[Test], Test]:
-    """Mark a test function as the claim ``id``: ``sentence`` of manual page ``page``."""
-    made = Claim(id, page, sentence, sabotage, Kernels(kernels), departs, warns)
+    """Mark a test function as the claim ``id``: ``sentence`` of manual page ``page``; see :class:`Claim`."""
+    made = Claim(id, page, sentence, sabotage, Kernels(kernels), departs, warns, reading, code)
 
     def mark(test: Test) -> Test:
         marked: Test = pytest.mark.claim(made)(test)

@@ -19,7 +19,13 @@ REPLICATED = "The entire virtual address space of the parent is replicated in th
 X86_WRITE_AND_DIRTY = 1 << 1 | 1 << 6
 
 
-@claim("fork.cow.1", PAGE, COW, sabotage=entry_bit("writable", set=True, at=2))
+@claim(
+    "fork.cow.1",
+    PAGE,
+    COW,
+    reading="Parent and child map the same pages, and neither may write.",
+    sabotage=entry_bit("writable", set=True, at=2),
+)
 def test_both_sides_are_write_protected(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3).touch()
     before = witness.pages(area)
@@ -32,7 +38,13 @@ def test_both_sides_are_write_protected(subject: Subject, witness: Witness) -> N
         assert ours.exclusive == 0
 
 
-@claim("fork.cow.2", PAGE, COW, sabotage=entry_bit("writable", set=True, at=3))
+@claim(
+    "fork.cow.2",
+    PAGE,
+    COW,
+    reading="On both sides of the end of a page table.",
+    sabotage=entry_bit("writable", set=True, at=3),
+)
 def test_the_child_s_entries_are_write_protected(subject: Subject, witness: Witness) -> None:
     area = subject.across_tables(pages=8).touch()
     before = witness.pages(area)
@@ -42,7 +54,13 @@ def test_the_child_s_entries_are_write_protected(subject: Subject, witness: Witn
         assert (ours.writable, theirs.writable) == (0, 0)
 
 
-@claim("fork.write.1", PAGE, SEPARATE, sabotage=entry_pfn(+1, at=2, page=1))
+@claim(
+    "fork.write.1",
+    PAGE,
+    SEPARATE,
+    reading="A write of the child.",
+    sabotage=entry_pfn(+1, at=2, page=1),
+)
 def test_a_write_of_the_child_is_its_own(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2).touch(0x10)
     before = witness.pages(area)
@@ -57,7 +75,13 @@ def test_a_write_of_the_child_is_its_own(subject: Subject, witness: Witness) -> 
         assert child.peek(area.start, 1) == b"\x20"
 
 
-@claim("fork.write.2", PAGE, SEPARATE, sabotage=refcount(+1, at=3))
+@claim(
+    "fork.write.2",
+    PAGE,
+    SEPARATE,
+    reading="A write of the parent.",
+    sabotage=refcount(+1, at=3),
+)
 def test_a_write_of_the_parent_is_its_own(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2).touch(0x10)
     old = witness.pages(area)
@@ -75,6 +99,7 @@ def test_a_write_of_the_parent_is_its_own(subject: Subject, witness: Witness) ->
     "fork.reuse.1",
     "mm/memory.c",
     "The last process that has a page takes it back on its next write, without a copy.",
+    code="wp_can_reuse_anon_folio()",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_the_last_owner_keeps_the_page(subject: Subject, witness: Witness) -> None:
@@ -88,7 +113,13 @@ def test_the_last_owner_keeps_the_page(subject: Subject, witness: Witness) -> No
     assert (after.writable, after.exclusive, after.mapcounts, after.refcounts) == (1, 1, 1, 1)
 
 
-@claim("fork.keep.1", PAGE, SAME, sabotage=entry_bit("dirty", set=False, at=1))
+@claim(
+    "fork.keep.1",
+    PAGE,
+    SAME,
+    reading="Dirty pages are dirty on both sides.",
+    sabotage=entry_bit("dirty", set=False, at=1),
+)
 def test_dirty_pages_stay_dirty(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2).touch()
     with subject.fork() as child:
@@ -100,7 +131,8 @@ def test_dirty_pages_stay_dirty(subject: Subject, witness: Witness) -> None:
 @claim(
     "fork.saved_dirty.1",
     "arch/x86/include/asm/pgtable.h",
-    "ptep_set_wrprotect(): Avoid accidentally creating shadow stack PTEs (Write=0,Dirty=1).",
+    "Avoid accidentally creating shadow stack PTEs (Write=0,Dirty=1).",
+    reading="ptep_set_wrprotect(), at fork: the dirty bit of what becomes read-only is kept in SavedDirty.",
     kernels=">=6.6",
     sabotage=entry_bit("dirty", set=True, at=2),
 )
@@ -131,7 +163,13 @@ def test_shared_memory_stays_writable(subject: Subject, witness: Witness) -> Non
         assert ours.mapcounts == before.mapcounts + 1
 
 
-@claim("fork.vmas.1", PAGE, REPLICATED, sabotage=vm_flag("VM_WRITE", at=2))
+@claim(
+    "fork.vmas.1",
+    PAGE,
+    REPLICATED,
+    reading="Every mapping, with its range and flags.",
+    sabotage=vm_flag("VM_WRITE", at=2),
+)
 def test_every_mapping_is_replicated(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=4).touch()
     subject.mprotect(area[1:2], "r")
@@ -141,7 +179,13 @@ def test_every_mapping_is_replicated(subject: Subject, witness: Witness) -> None
             assert witness.vma(area[page]) == witness.vma(area[page], of=child)
 
 
-@claim("fork.mm.1", PAGE, REPLICATED, sabotage=mm_counter("locked_vm", +1, at=2))
+@claim(
+    "fork.mm.1",
+    PAGE,
+    REPLICATED,
+    reading="What is resident is counted in the child too.",
+    sabotage=mm_counter("locked_vm", +1, at=2),
+)
 def test_what_is_resident_is_counted_in_the_child(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=5).touch()
     before = witness.mm(subject)
@@ -156,7 +200,13 @@ def test_what_is_resident_is_counted_in_the_child(subject: Subject, witness: Wit
         assert witness.mm(child).rss_anon == theirs.rss_anon - 5
 
 
-@claim("fork.unmap.1", PAGE, SEPARATE, sabotage=entry_bit("present", set=False, at=2))
+@claim(
+    "fork.unmap.1",
+    PAGE,
+    SEPARATE,
+    reading="An unmapping of the child.",
+    sabotage=entry_bit("present", set=False, at=2),
+)
 def test_an_unmapping_of_the_child_is_its_own(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3).touch()
     before = witness.pages(area)
@@ -212,7 +262,13 @@ def test_wipeonfork_is_empty_in_the_child(subject: Subject, witness: Witness) ->
         assert subject.peek(area.address(1), 1) == b"\x66"
 
 
-@claim("fork.none.1", PAGE, REPLICATED, sabotage=entry_bit("user", set=True, at=1))
+@claim(
+    "fork.none.1",
+    PAGE,
+    REPLICATED,
+    reading="What nobody may access is out of reach in the child too, and private.",
+    sabotage=entry_bit("user", set=True, at=1),
+)
 def test_prot_none_stays_out_of_reach_in_the_child(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=2).touch(0x44)
     subject.mprotect(area, "none")
@@ -232,6 +288,7 @@ def test_prot_none_stays_out_of_reach_in_the_child(subject: Subject, witness: Wi
     "fork.charge.1",
     "kernel/fork.c",
     "Private writable memory is charged for the child too.",
+    code="dup_mmap()",
     sabotage=committed(-1, at=2),
 )
 def test_the_child_is_charged(subject: Subject, witness: Witness) -> None:
@@ -252,6 +309,7 @@ def test_the_child_is_charged(subject: Subject, witness: Witness) -> None:
     "fork.end.1",
     "mm/memory.c",
     "The end of a child gives back every reference and map count that fork() took.",
+    code="zap_pte_range()",
     sabotage=mapcount(+1, at=2),
 )
 def test_the_end_of_a_child_leaves_the_counts(subject: Subject, witness: Witness) -> None:
@@ -264,7 +322,13 @@ def test_the_end_of_a_child_leaves_the_counts(subject: Subject, witness: Witness
         assert (new.pfns, new.refcounts, new.mapcounts) == (old.pfns, old.refcounts, old.mapcounts)
 
 
-@claim("fork.thp.1", PAGE, COW, sabotage=entry_bit("writable", set=True, at=2))
+@claim(
+    "fork.thp.1",
+    PAGE,
+    COW,
+    reading="A huge page is shared until it is written.",
+    sabotage=entry_bit("writable", set=True, at=2),
+)
 def test_a_huge_page_is_shared_until_it_is_written(subject: Subject, witness: Witness) -> None:
     area = subject.huge_page()
     if area is None or witness.pages(area).huge != 1:

@@ -22,9 +22,12 @@ def test_returns_the_number_of_pages_pinned(subject: Subject, witness: Witness) 
 
 
 @claim(
-    "gup.ref.1", OLD_PAGE, "Each page returned must be released with a put_page call when it is finished with.",
+    "gup.ref.1",
+    OLD_PAGE,
+    "Each page returned must be released with a put_page call when it is finished with.",
+    reading="One reference for each page, until put_page().",
     sabotage=refcount(+1, at=3),
-)  # fmt: skip
+)
 def test_each_page_holds_one_reference_until_put_page(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     before = witness.pages(area)
@@ -38,18 +41,26 @@ def test_each_page_holds_one_reference_until_put_page(subject: Subject, witness:
 
 
 @claim(
-    "gup.instant.1", OLD_PAGE,
+    "gup.instant.1",
+    OLD_PAGE,
     "It takes the page that would be accessed if a user thread accesses the given user virtual address at that "
     "instant.",
+    reading="The pages are those that the page tables map.",
     sabotage=entry_pfn(+1),
-)  # fmt: skip
+)
 def test_pages_are_those_the_page_tables_map(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=8, prot="rw").touch()
     with subject.get_user_pages(area) as pins:
         assert witness.pages(area).pfns == pins.pfns
 
 
-@claim("gup.zero.1", OLD_PAGE, "If nr_pages is 0 or negative, returns 0.", sabotage=refcount(+1, at=2))
+@claim(
+    "gup.zero.1",
+    OLD_PAGE,
+    "If nr_pages is 0 or negative, returns 0.",
+    reading="nr_pages 0: nothing is taken, no entry changes.",
+    sabotage=refcount(+1, at=2),
+)
 def test_no_pages_asked_for(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -60,7 +71,13 @@ def test_no_pages_asked_for(subject: Subject, witness: Witness) -> None:
         assert after.entries == before.entries
 
 
-@claim("gup.partial.1", OLD_PAGE, "This may be fewer than the number requested.", sabotage=refcount(-1, at=2))
+@claim(
+    "gup.partial.1",
+    OLD_PAGE,
+    "This may be fewer than the number requested.",
+    reading="A hole ends the walk, and what was taken before it is kept.",
+    sabotage=refcount(-1, at=2),
+)
 def test_a_hole_ends_the_walk_and_keeps_what_was_pinned(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=6, prot="rw").touch()
     subject.munmap(area[4:])
@@ -74,8 +91,12 @@ def test_a_hole_ends_the_walk_and_keeps_what_was_pinned(subject: Subject, witnes
 
 
 @claim(
-    "gup.errno.1", OLD_PAGE, "If no pages were pinned, returns -errno.", sabotage=entry_bit("present", set=True),
-)  # fmt: skip
+    "gup.errno.1",
+    OLD_PAGE,
+    "If no pages were pinned, returns -errno.",
+    reading="An unmapped address is -EFAULT, and nothing is mapped there.",
+    sabotage=entry_bit("present", set=True),
+)
 def test_an_unmapped_address_is_efault(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw").touch()
     hole = area[1:2]
@@ -86,9 +107,15 @@ def test_an_unmapped_address_is_efault(subject: Subject, witness: Witness) -> No
 
 
 @claim(
-    "gup.write.1", FLAGS, "FOLL_WRITE: check pte is writable",
+    "gup.write.1",
+    FLAGS,
+    "check pte is writable",
+    reading=(
+        "FOLL_WRITE breaks copy-on-write of the zero page: what is held is a writable page of the "
+        "process's own."
+    ),
     sabotage=entry_bit("writable", set=False, at=2),
-)  # fmt: skip
+)
 def test_write_breaks_copy_on_write(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").load()
     before = witness.pages(area)
@@ -103,11 +130,13 @@ def test_write_breaks_copy_on_write(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "gup.read.1", OLD_PAGE,
+    "gup.read.1",
+    OLD_PAGE,
     "It takes the page that would be accessed if a user thread accesses the given user virtual address at that "
     "instant.",
+    reading="A read of memory that was never touched takes the zero page.",
     sabotage=entry_pfn(+1, at=1),
-)  # fmt: skip
+)
 def test_read_maps_the_zero_page(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw")
     with subject.get_user_pages(area) as pins:
@@ -135,11 +164,13 @@ def test_set_page_dirty_lock_leaves_the_page_dirty(subject: Subject, witness: Wi
 
 
 @claim(
-    "gup.unmapped.1", OLD_PAGE,
+    "gup.unmapped.1",
+    OLD_PAGE,
     "This does not guarantee that the page exists in the user mappings when __get_user_pages returns [...] However it "
     "does guarantee that the page won't be freed completely.",
+    reading="A page that is held outlives its mapping.",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_a_held_page_outlives_its_mapping(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -153,9 +184,12 @@ def test_a_held_page_outlives_its_mapping(subject: Subject, witness: Witness) ->
 
 
 @claim(
-    "gup.vma.1", OLD_PAGE, "__get_user_pages walks a process's page tables and takes a reference to each struct page",
+    "gup.vma.1",
+    OLD_PAGE,
+    "__get_user_pages walks a process's page tables and takes a reference to each struct page",
+    reading="The mapping stays as it was.",
     sabotage=vm_flag("VM_LOCKED", at=2),
-)  # fmt: skip
+)
 def test_the_vma_stays_as_it_was(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.vma(area)
@@ -164,14 +198,18 @@ def test_the_vma_stays_as_it_was(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "gup.negative.1", OLD_PAGE, "If nr_pages is 0 or negative, returns 0.", sabotage=refcount(+1, at=2),
+    "gup.negative.1",
+    OLD_PAGE,
+    "If nr_pages is 0 or negative, returns 0.",
+    reading="nr_pages -1.",
+    sabotage=refcount(+1, at=2),
     departs=departure(
         "nr_pages is unsigned long: a negative number is a huge one, and every page up to the next hole is taken",
         cites="mm/gup.c, __get_user_pages(): unsigned long nr_pages, and only if (!nr_pages) return 0",
         shows=r"assert \(?3",
         kernels=">=3.9",
     ),
-)  # fmt: skip
+)
 def test_a_negative_number_of_pages(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     subject.munmap(area[3:])
@@ -183,9 +221,12 @@ def test_a_negative_number_of_pages(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "gup.negative.2", "mm/gup.c", "unsigned long nr_pages: a negative number is as many pages as there are",
+    "gup.negative.2",
+    "mm/gup.c",
+    "A negative number of pages is a huge one: as many are taken as there are.",
+    code="__get_user_pages(): unsigned long nr_pages",
     sabotage=refcount(+1, at=2),
-)  # fmt: skip
+)
 def test_a_negative_number_is_as_many_as_there_are(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     subject.munmap(area[3:])
@@ -199,8 +240,12 @@ def test_a_negative_number_is_as_many_as_there_are(subject: Subject, witness: Wi
 
 
 @claim(
-    "gup.null.1", DOC, "Or NULL, if caller only intends to ensure the pages are faulted in.", sabotage=refcount(+1),
-)  # fmt: skip
+    "gup.null.1",
+    DOC,
+    "Or NULL, if caller only intends to ensure the pages are faulted in.",
+    reading="The pages are mapped and nobody holds them.",
+    sabotage=refcount(+1),
+)
 def test_without_pages_they_are_only_faulted_in(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw")
     with subject.get_user_pages(area, write=True, no_pages=True) as pins:
@@ -212,9 +257,12 @@ def test_without_pages_they_are_only_faulted_in(subject: Subject, witness: Witne
 
 
 @claim(
-    "gup.rss.1", DOC, "Or NULL, if caller only intends to ensure the pages are faulted in.",
+    "gup.rss.1",
+    DOC,
+    "Or NULL, if caller only intends to ensure the pages are faulted in.",
+    reading="What is faulted in is resident, and nothing else is counted.",
     sabotage=mm_counter("pinned_vm", +1, at=2),
-)  # fmt: skip
+)
 def test_what_is_faulted_in_is_resident_and_nothing_else_is_counted(
     subject: Subject, witness: Witness
 ) -> None:
@@ -234,9 +282,12 @@ def test_what_is_faulted_in_is_resident_and_nothing_else_is_counted(
 
 
 @claim(
-    "gup.ref.2", OLD_PAGE, "Each page returned must be released with a put_page call when it is finished with.",
+    "gup.ref.2",
+    OLD_PAGE,
+    "Each page returned must be released with a put_page call when it is finished with.",
+    reading="Every call takes a reference of its own.",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_every_call_takes_a_reference_of_its_own(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -250,9 +301,12 @@ def test_every_call_takes_a_reference_of_its_own(subject: Subject, witness: Witn
 
 
 @claim(
-    "gup.ref.3", OLD_PAGE, "takes a reference to each struct page that each user address corresponds to",
+    "gup.ref.3",
+    OLD_PAGE,
+    "takes a reference to each struct page that each user address corresponds to",
+    reading="A page at two addresses is taken twice.",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_a_page_at_two_addresses_is_taken_twice(subject: Subject, witness: Witness) -> None:
     around, fd = subject.mmap(pages=2, prot="none"), subject.memfd(1)
     for page in (around[0], around[1]):
@@ -266,8 +320,12 @@ def test_a_page_at_two_addresses_is_taken_twice(subject: Subject, witness: Witne
 
 
 @claim(
-    "gup.cow.1", FLAGS, "FOLL_WRITE: check pte is writable", sabotage=entry_pfn(+1, at=2),
-)  # fmt: skip
+    "gup.cow.1",
+    FLAGS,
+    "check pte is writable",
+    reading="FOLL_WRITE of a page that fork has shared takes a copy, as a store would.",
+    sabotage=entry_pfn(+1, at=2),
+)
 def test_write_takes_a_copy_of_a_page_shared_by_fork(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch(7)
     before = witness.pages(area)
@@ -297,9 +355,12 @@ def test_set_page_dirty_leaves_the_page_dirty(subject: Subject, witness: Witness
 
 
 @claim(
-    "gup.exit.1", OLD_PAGE, "However it does guarantee that the page won't be freed completely.",
+    "gup.exit.1",
+    OLD_PAGE,
+    "However it does guarantee that the page won't be freed completely.",
+    reading="A page that is held outlives its process.",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_a_held_page_outlives_its_process(subject: Subject, witness: Witness) -> None:
     with subject.agent.spawn() as other:
         area = other.mmap(pages=2, prot="rw").touch()

@@ -91,7 +91,10 @@ def test_force_writes_a_private_copy_and_leaves_the_mapping_read_only(
 
 
 @claim(
-    "gup.force.2", PAGE, "force: This will result in the page being COWed even in MAP_SHARED mappings.",
+    "gup.force.2",
+    PAGE,
+    "This will result in the page being COWed even in MAP_SHARED mappings.",
+    reading="force, before 3.15",
     sabotage=entry_bit("writable", set=True, at=2),
     departs=departure(
         "FOLL_FORCE with FOLL_WRITE on a mapping that is not copy-on-write is -EFAULT since 3.15",
@@ -99,7 +102,7 @@ def test_force_writes_a_private_copy_and_leaves_the_mapping_read_only(
         shows="'EFAULT'",
         kernels=">=3.15",
     ),
-)  # fmt: skip
+)
 def test_force_in_a_shared_mapping(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="r", shared=True, fd=subject.memfd(1)).load()
     with subject.get_user_pages(area, write=True, force=True) as pins:
@@ -124,9 +127,12 @@ def test_force_leaves_a_shared_mapping_alone(subject: Subject, witness: Witness)
 
 
 @claim(
-    "gup.force.4", GUP, "FOLL_FORCE can write to even unwritable PTEs in COW mappings.",
+    "gup.force.4",
+    GUP,
+    "FOLL_FORCE can write to even unwritable PTEs in COW mappings.",
+    reading="An exclusive page is written where it is.",
     sabotage=entry_pfn(+1, at=2),
-)  # fmt: skip
+)
 def test_force_writes_an_exclusive_page_where_it_is(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     subject.mprotect(area, "r")
@@ -139,9 +145,12 @@ def test_force_writes_an_exclusive_page_where_it_is(subject: Subject, witness: W
 
 
 @claim(
-    "gup.force.5", GUP, "FOLL_FORCE can write to even unwritable PTEs in COW mappings.",
+    "gup.force.5",
+    GUP,
+    "FOLL_FORCE can write to even unwritable PTEs in COW mappings.",
+    reading="What is written is a private copy, the file's page stays.",
     sabotage=refcount(+1, at=3),
-)  # fmt: skip
+)
 def test_force_leaves_the_file_as_it_was(subject: Subject, witness: Witness) -> None:
     fd = subject.memfd(1)
     shared = subject.mmap(pages=1, prot="rw", shared=True, fd=fd).load()
@@ -159,9 +168,12 @@ def test_force_leaves_the_file_as_it_was(subject: Subject, witness: Witness) -> 
 
 
 @claim(
-    "gup.pfnmap.1", GUP, "check_vma_flags(): if (vm_flags & (VM_IO | VM_PFNMAP)) return -EFAULT;",
+    "gup.pfnmap.1",
+    GUP,
+    "if (vm_flags & (VM_IO | VM_PFNMAP)) return -EFAULT;",
+    reading="check_vma_flags() refuses a remapped range and leaves its entries alone.",
     sabotage=entry_bit("dirty", set=True, at=2),
-)  # fmt: skip
+)
 def test_a_pfn_mapping_is_efault(subject: Subject, witness: Witness) -> None:
     inserted = subject.insert("remap_pfn_range", subject.alloc_pages("order0", nr=1), prot="rw", shared=True)
     before = witness.pages(inserted.area)
@@ -184,9 +196,12 @@ def special_entry(subject: Subject, witness: Witness) -> Area:
 
 
 @claim(
-    "gup.special.1", GUP, "Proper page table entry exists, but no corresponding struct page: -EEXIST",
+    "gup.special.1",
+    GUP,
+    "Proper page table entry exists, but no corresponding struct page",
+    reading="It is -EEXIST when pages are asked for.",
     sabotage=refcount(+1, at=3),
-)  # fmt: skip
+)
 def test_a_special_entry_is_eexist(subject: Subject, witness: Witness) -> None:
     area = special_entry(subject, witness)
     before = witness.pages(area)
@@ -242,9 +257,12 @@ def test_the_end_of_a_file_ends_the_walk(subject: Subject, witness: Witness) -> 
 
 
 @claim(
-    "gup.eof.2", DOC, "If nr_pages is >0, but no pages were pinned, returns -errno.",
+    "gup.eof.2",
+    DOC,
+    "If nr_pages is >0, but no pages were pinned, returns -errno.",
+    reading="A page behind the end of a file is -EFAULT.",
     sabotage=entry_bit("present", set=True),
-)  # fmt: skip
+)
 def test_past_the_end_of_a_file_is_efault(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw", shared=True, fd=subject.memfd(1))
     with subject.get_user_pages(area[1:]) as pins:
@@ -253,9 +271,12 @@ def test_past_the_end_of_a_file_is_efault(subject: Subject, witness: Witness) ->
 
 
 @claim(
-    "gup.secretmem.1", GUP, "check_vma_flags(): if (vma_is_secretmem(vma)) return -EFAULT;",
+    "gup.secretmem.1",
+    GUP,
+    "if (vma_is_secretmem(vma)) return -EFAULT;",
+    reading="check_vma_flags(): secret memory is not held, and its count stays.",
     sabotage=refcount(+1, at=2),
-)  # fmt: skip
+)
 def test_secret_memory_is_efault(subject: Subject, witness: Witness) -> None:
     made = subject.syscall("memfd_secret", 0)
     if made.errno is not None:
@@ -299,9 +320,12 @@ def test_a_denied_protection_key_is_efault(subject: Subject, witness: Witness) -
 
 
 @claim(
-    "gup.pkey.2", "arch_vma_access_permitted()", "allow access if the VMA is not one from this process",
+    "gup.pkey.2",
+    "arch/x86/include/asm/mmu_context.h",
+    "allow access if the VMA is not one from this process",
+    reading="arch_vma_access_permitted(): a remote call heeds no protection key.",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_a_remote_call_heeds_no_protection_key(subject: Subject, witness: Witness) -> None:
     area = denied_by_key(subject)
     before = witness.pages(area)

@@ -14,9 +14,12 @@ FLAGS = "include/linux/mm_types.h"
 
 
 @claim(
-    "fast.same.1", PAGE, "Attempt to pin user pages in memory without taking mm->mmap_lock.",
+    "fast.same.1",
+    PAGE,
+    "Attempt to pin user pages in memory without taking mm->mmap_lock.",
+    reading="The pages are those that the page tables map.",
     sabotage=entry_pfn(+1, at=2),
-)  # fmt: skip
+)
 def test_fast_pins_the_mapped_pages(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     before = witness.pages(area)
@@ -29,9 +32,12 @@ def test_fast_pins_the_mapped_pages(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "fast.entry.1", PAGE, "Attempt to pin user pages in memory without taking mm->mmap_lock.",
+    "fast.entry.1",
+    PAGE,
+    "Attempt to pin user pages in memory without taking mm->mmap_lock.",
+    reading="No entry changes.",
     sabotage=entry_bit("dirty", set=True, at=2),
-)  # fmt: skip
+)
 def test_fast_leaves_entries_alone(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).load()
     before = witness.pages(area)
@@ -42,7 +48,10 @@ def test_fast_leaves_entries_alone(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "fast.zero.1", PAGE, "If nr_pages is 0 or negative, returns 0.",
+    "fast.zero.1",
+    PAGE,
+    "If nr_pages is 0 or negative, returns 0.",
+    reading="0 pages of a populated mapping.",
     sabotage=refcount(+1, at=2),
     departs=departure(
         "nr_pages 0 pins the page at start and writes past the end of pages[]",
@@ -50,7 +59,7 @@ def test_fast_leaves_entries_alone(subject: Subject, witness: Witness) -> None:
         shows=r"nr_pages=0\) returned 1\b",
         kernels=">=5.11",
     ),
-)  # fmt: skip
+)
 def test_no_pages_asked_for(subject: Subject, witness: Witness) -> None:
     area = lone_page(subject).touch()
     before = witness.pages(area)
@@ -61,9 +70,12 @@ def test_no_pages_asked_for(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "fast.zero.2", PAGE, "If nr_pages is 0 or negative, returns 0.",
+    "fast.zero.2",
+    PAGE,
+    "If nr_pages is 0 or negative, returns 0.",
+    reading="0 pages of an empty mapping.",
     sabotage=entry_bit("present", set=True),
-)  # fmt: skip
+)
 def test_no_pages_asked_for_of_an_empty_mapping(subject: Subject, witness: Witness) -> None:
     area = lone_page(subject)
     with subject.get_user_pages_fast(area, nr_pages=0) as pins:
@@ -72,9 +84,12 @@ def test_no_pages_asked_for_of_an_empty_mapping(subject: Subject, witness: Witne
 
 
 @claim(
-    "fast.write.1", PAGE, "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    "fast.write.1",
+    PAGE,
+    "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    reading="For writing, copy-on-write is broken.",
     sabotage=entry_bit("writable", set=False, at=2),
-)  # fmt: skip
+)
 def test_fast_write_breaks_copy_on_write(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").load()
     assert witness.pages(area).pfns == witness.zero_pfn
@@ -86,9 +101,14 @@ def test_fast_write_breaks_copy_on_write(subject: Subject, witness: Witness) -> 
 
 
 @claim(
-    "fast.zero.3", GUP, "gup_fast_pte_range(): do { ... } while (ptep++, addr += PAGE_SIZE, addr != end);",
-    sabotage=refcount(-1, at=2), kernels=">=5.11",
-)  # fmt: skip
+    "fast.zero.3",
+    "mm/gup.c",
+    "The fast walk takes a page before it looks whether any is left to take: 0 pages of a populated "
+    "range are one.",
+    code="gup_pte_range(), gup_fast_pte_range(): do { ... } while (addr != end)",
+    sabotage=refcount(-1, at=2),
+    kernels=">=5.11",
+)
 def test_no_pages_asked_for_takes_one(subject: Subject, witness: Witness) -> None:
     area = lone_page(subject).touch()
     before = witness.pages(area)
@@ -100,9 +120,12 @@ def test_no_pages_asked_for_takes_one(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "fast.back.1", PAGE, "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    "fast.back.1",
+    PAGE,
+    "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    reading="What is missing is faulted in.",
     sabotage=entry_pfn(+1),
-)  # fmt: skip
+)
 def test_fast_faults_in_what_is_missing(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw")
     with subject.get_user_pages_fast(area, write=True) as pins:
@@ -113,9 +136,12 @@ def test_fast_faults_in_what_is_missing(subject: Subject, witness: Witness) -> N
 
 
 @claim(
-    "fast.back.2", PAGE, "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    "fast.back.2",
+    PAGE,
+    "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    reading="The zero page is reached.",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_fast_reaches_the_zero_page(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").load()
     before = witness.pages(area)
@@ -128,9 +154,12 @@ def test_fast_reaches_the_zero_page(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "fast.back.3", PAGE, "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    "fast.back.3",
+    PAGE,
+    "If not successful, it will fall back to taking the lock and calling get_user_pages().",
+    reading="Inserted pages are reached.",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_fast_reaches_inserted_pages(subject: Subject, witness: Witness) -> None:
     area = subject.insert("vm_insert_page", subject.alloc_pages("order0", nr=2)).area
     before = witness.pages(area)
@@ -155,7 +184,11 @@ def test_what_was_pinned_fast_is_kept_when_the_rest_fails(subject: Subject, witn
 
 
 @claim(
-    "fast.errno.1", PAGE, "If no pages were pinned, returns -errno.", sabotage=entry_bit("present", set=True)
+    "fast.errno.1",
+    PAGE,
+    "If no pages were pinned, returns -errno.",
+    reading="An unmapped address is -EFAULT, and nothing is mapped there.",
+    sabotage=entry_bit("present", set=True),
 )
 def test_fast_of_an_unmapped_address_is_efault(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw").touch()
@@ -166,7 +199,13 @@ def test_fast_of_an_unmapped_address_is_efault(subject: Subject, witness: Witnes
         assert witness.pages(hole).pfns == NO_PFN
 
 
-@claim("fast.none.1", PAGE, "If no pages were pinned, returns -errno.", sabotage=refcount(+1, at=2))
+@claim(
+    "fast.none.1",
+    PAGE,
+    "If no pages were pinned, returns -errno.",
+    reading="PROT_NONE memory is -EFAULT, and its pages are not held.",
+    sabotage=refcount(+1, at=2),
+)
 def test_fast_does_not_follow_prot_none(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     subject.mprotect(area, "none")
@@ -190,7 +229,11 @@ def test_fast_takes_force_and_nofault(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "fast.nofault.1", FLAGS, "FOLL_NOFAULT: do not fault in pages", sabotage=entry_bit("present", set=True)
+    "fast.nofault.1",
+    FLAGS,
+    "do not fault in pages",
+    reading="FOLL_NOFAULT, fast: what is not there stays away.",
+    sabotage=entry_bit("present", set=True),
 )
 def test_fast_nofault_is_efault_where_nothing_is_mapped(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw")
@@ -213,8 +256,12 @@ def test_fast_refuses_the_other_flags(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "fast.only.1", ONLY, "it won't fall back to the regular GUP", sabotage=refcount(-1, at=2),
-)  # fmt: skip
+    "fast.only.1",
+    ONLY,
+    "it won't fall back to the regular GUP",
+    reading="It stops at the first page that is missing.",
+    sabotage=refcount(-1, at=2),
+)
 def test_fast_only_stops_at_the_first_missing_page(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw")
     mapped = area[:2].touch()
@@ -242,9 +289,12 @@ def test_fast_only_is_never_negative(subject: Subject, witness: Witness) -> None
 
 
 @claim(
-    "fast.touch.1", GUP, "gup_fast_pte_range(): folio_set_referenced(folio);",
+    "fast.touch.1",
+    "mm/gup.c",
+    "The fast walk marks the page referenced and leaves the entry alone.",
+    code="gup_pte_range(), gup_fast_pte_range(): folio_set_referenced()",
     sabotage=page_flag("PG_referenced", set=False, at=2),
-)  # fmt: skip
+)
 def test_fast_marks_the_page_not_the_entry(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).load()
     before = witness.pages(area)

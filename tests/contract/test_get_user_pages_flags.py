@@ -25,9 +25,12 @@ RETURNS_0 = departure(
 
 
 @claim(
-    "gup.nofault.1", FLAGS, "FOLL_NOFAULT: do not fault in pages",
+    "gup.nofault.1",
+    FLAGS,
+    "do not fault in pages",
+    reading="FOLL_NOFAULT: an empty page is -EFAULT and stays empty.",
     sabotage=entry_bit("present", set=True),
-)  # fmt: skip
+)
 def test_nofault_is_efault_where_nothing_is_mapped(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw")
     with subject.get_user_pages(area, nofault=True) as pins:
@@ -35,7 +38,13 @@ def test_nofault_is_efault_where_nothing_is_mapped(subject: Subject, witness: Wi
         assert witness.pages(area).pfns == NO_PFN
 
 
-@claim("gup.nofault.2", FLAGS, "FOLL_NOFAULT: do not fault in pages", sabotage=refcount(-1, at=2))
+@claim(
+    "gup.nofault.2",
+    FLAGS,
+    "do not fault in pages",
+    reading="FOLL_NOFAULT: what is there before the first empty page is taken.",
+    sabotage=refcount(-1, at=2),
+)
 def test_nofault_takes_what_is_there(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw")
     mapped = area[:2].touch()
@@ -49,9 +58,12 @@ def test_nofault_takes_what_is_there(subject: Subject, witness: Witness) -> None
 
 
 @claim(
-    "gup.nofault.3", FLAGS, "FOLL_NOFAULT: do not fault in pages: copy-on-write is not broken either",
+    "gup.nofault.3",
+    FLAGS,
+    "do not fault in pages",
+    reading="FOLL_NOFAULT: copy-on-write is not broken either.",
     sabotage=entry_pfn(+1, at=2),
-)  # fmt: skip
+)
 def test_nofault_breaks_no_copy_on_write(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").load()
     before = witness.pages(area)
@@ -60,7 +72,13 @@ def test_nofault_breaks_no_copy_on_write(subject: Subject, witness: Witness) -> 
         assert witness.pages(area).entries == before.entries
 
 
-@claim("gup.anon.1", FLAGS, "FOLL_ANON: don't do file mappings", sabotage=refcount(+1, at=2))
+@claim(
+    "gup.anon.1",
+    FLAGS,
+    "don't do file mappings",
+    reading="FOLL_ANON: a page of a file is -EFAULT.",
+    sabotage=refcount(+1, at=2),
+)
 def test_anon_refuses_a_file(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).touch()
     before = witness.pages(area)
@@ -71,7 +89,13 @@ def test_anon_refuses_a_file(subject: Subject, witness: Witness) -> None:
         assert after.entries == before.entries
 
 
-@claim("gup.anon.2", FLAGS, "FOLL_ANON: don't do file mappings", sabotage=refcount(-1, at=2))
+@claim(
+    "gup.anon.2",
+    FLAGS,
+    "don't do file mappings",
+    reading="FOLL_ANON: anonymous memory is taken as ever.",
+    sabotage=refcount(-1, at=2),
+)
 def test_anon_takes_anonymous_memory(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -82,9 +106,12 @@ def test_anon_takes_anonymous_memory(subject: Subject, witness: Witness) -> None
 
 
 @claim(
-    "gup.dump.1", FLAGS, "FOLL_DUMP: give error on hole if it would be zero",
+    "gup.dump.1",
+    FLAGS,
+    "give error on hole if it would be zero",
+    reading="FOLL_DUMP: memory that was never touched is -EFAULT and stays empty.",
     sabotage=entry_bit("present", set=True),
-)  # fmt: skip
+)
 def test_dump_refuses_a_hole(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw")
     area[:1].touch()
@@ -122,10 +149,12 @@ def test_get_user_pages_marks_the_page_accessed(subject: Subject, witness: Witne
 
 
 @claim(
-    "gup.touch.2", GUP,
-    "FOLL_TOUCH with FOLL_WRITE: set_page_dirty() when neither the entry nor the page is dirty",
+    "gup.touch.2",
+    "mm/gup.c",
+    "FOLL_TOUCH with FOLL_WRITE makes a page dirty whose entry and whose page are clean.",
+    code="follow_page_pte(): set_page_dirty()",
     sabotage=page_flag("PG_dirty", set=False, at=2),
-)  # fmt: skip
+)
 def test_write_marks_a_clean_page_dirty(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).load()
     before = witness.pages(area)
@@ -205,9 +234,14 @@ def test_a_reference_needs_pages(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "gup.flags.5", DOC, "If nr_pages is >0, but no pages were pinned, returns -errno.", warns=BAD_ARGS,
-    sabotage=refcount(+1, at=2), departs=RETURNS_0,
-)  # fmt: skip
+    "gup.flags.5",
+    DOC,
+    "If nr_pages is >0, but no pages were pinned, returns -errno.",
+    reading="FOLL_GET with pin_user_pages().",
+    warns=BAD_ARGS,
+    sabotage=refcount(+1, at=2),
+    departs=RETURNS_0,
+)
 def test_get_and_pin_exclude_each_other(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -218,9 +252,14 @@ def test_get_and_pin_exclude_each_other(subject: Subject, witness: Witness) -> N
 
 
 @claim(
-    "gup.flags.6", DOC, "If nr_pages is >0, but no pages were pinned, returns -errno.", warns=BAD_ARGS,
-    sabotage=refcount(+1, at=2), departs=RETURNS_0,
-)  # fmt: skip
+    "gup.flags.6",
+    DOC,
+    "If nr_pages is >0, but no pages were pinned, returns -errno.",
+    reading="pin_user_pages() without pages.",
+    warns=BAD_ARGS,
+    sabotage=refcount(+1, at=2),
+    departs=RETURNS_0,
+)
 def test_a_pin_needs_pages(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -231,9 +270,14 @@ def test_a_pin_needs_pages(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "gup.flags.7", GUP, "pin_user_pages(), _remote() and _unlocked(): if (!is_valid_gup_args(...)) return 0;",
-    kernels=">=6.3", warns=BAD_ARGS, sabotage=refcount(+1, at=2),
-)  # fmt: skip
+    "gup.flags.7",
+    "mm/gup.c",
+    "pin_user_pages(), _remote() and _unlocked() return 0 for flags that make no sense.",
+    code="pin_user_pages(): if (!is_valid_gup_args()) return 0",
+    kernels=">=6.3",
+    warns=BAD_ARGS,
+    sabotage=refcount(+1, at=2),
+)
 def test_pin_calls_return_0_for_bad_arguments(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -258,9 +302,14 @@ def test_get_and_pin_exclude_each_other_in_the_fast_call(subject: Subject, witne
 
 
 @claim(
-    "gup.flags.9", GUP, "We want to allow the pgmap to be hot-unplugged at all times: no FOLL_LONGTERM with "
-    "FOLL_PCI_P2PDMA", kernels=">=6.3", warns=BAD_ARGS, sabotage=refcount(+1, at=2),
-)  # fmt: skip
+    "gup.flags.9",
+    GUP,
+    "We want to allow the pgmap to be hot-unplugged at all times",
+    reading="So FOLL_LONGTERM with FOLL_PCI_P2PDMA is refused.",
+    kernels=">=6.3",
+    warns=BAD_ARGS,
+    sabotage=refcount(+1, at=2),
+)
 def test_longterm_excludes_p2pdma(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -272,7 +321,8 @@ def test_longterm_excludes_p2pdma(subject: Subject, witness: Witness) -> None:
 @claim(
     "gup.flags.10",
     FLAGS,
-    "FOLL_PCI_P2PDMA: allow returning PCI P2PDMA pages",
+    "allow returning PCI P2PDMA pages",
+    reading="FOLL_PCI_P2PDMA changes nothing for ordinary pages.",
     kernels=">=6.3",
     sabotage=refcount(-1, at=2),
 )

@@ -56,7 +56,13 @@ def hugetlb(subject: Subject, witness: Witness) -> Area:
         raise
 
 
-@claim("huge.get.1", OLD_PAGE, INSTANT, sabotage=refcount(+1, at=3))
+@claim(
+    "huge.get.1",
+    OLD_PAGE,
+    INSTANT,
+    reading="Each subpage of a huge page.",
+    sabotage=refcount(+1, at=3),
+)
 def test_subpages_of_a_huge_page(subject: Subject, witness: Witness) -> None:
     part = thp(subject, witness)[5:8]
     before = witness.pages(part)
@@ -87,7 +93,13 @@ def test_a_whole_huge_page(subject: Subject, witness: Witness) -> None:
     assert witness.pages(area[0]).refcounts == head.refcounts
 
 
-@claim("huge.get.3", OLD_PAGE, INSTANT, sabotage=entry_pfn(+1, at=2, page=2))
+@claim(
+    "huge.get.3",
+    OLD_PAGE,
+    INSTANT,
+    reading="From a huge page on to small ones.",
+    sabotage=entry_pfn(+1, at=2, page=2),
+)
 def test_from_a_huge_page_on_to_small_ones(subject: Subject, witness: Witness) -> None:
     area = thp(subject, witness, more=2)
     part = area[-4:]
@@ -99,7 +111,13 @@ def test_from_a_huge_page_on_to_small_ones(subject: Subject, witness: Witness) -
             assert held.huge == (1, 1, 0, 0)
 
 
-@claim("huge.get.4", DOC, "start: starting user address", sabotage=refcount(-1, at=3))
+@claim(
+    "huge.get.4",
+    DOC,
+    "start: starting user address",
+    reading="An address within the last subpage.",
+    sabotage=refcount(-1, at=3),
+)
 def test_an_offset_in_the_last_subpage(subject: Subject, witness: Witness) -> None:
     area = thp(subject, witness)
     last = witness.pages(area[-1:])
@@ -110,7 +128,16 @@ def test_an_offset_in_the_last_subpage(subject: Subject, witness: Witness) -> No
             assert held.refcounts == last.refcounts + 1
 
 
-@claim("huge.split.1", FLAGS, "FOLL_SPLIT_PMD: split huge pmd before returning", sabotage=entry_pfn(+1, at=3))
+@claim(
+    "huge.split.1",
+    FLAGS,
+    "split huge pmd before returning",
+    reading=(
+        "FOLL_SPLIT_PMD: the huge page is mapped by a page table afterwards, and the page that was asked "
+        "for is held."
+    ),
+    sabotage=entry_pfn(+1, at=3),
+)
 def test_split_pmd_maps_the_same_pages_singly(subject: Subject, witness: Witness) -> None:
     area = thp(subject, witness)
     before = witness.pages(area[:4])
@@ -122,7 +149,13 @@ def test_split_pmd_maps_the_same_pages_singly(subject: Subject, witness: Witness
     assert witness.pages(area[:4]).orders == before.orders
 
 
-@claim("huge.pte.1", OLD_PAGE, INSTANT, sabotage=refcount(+1, at=4))
+@claim(
+    "huge.pte.1",
+    OLD_PAGE,
+    INSTANT,
+    reading="A huge page that is mapped by a page table.",
+    sabotage=refcount(+1, at=4),
+)
 def test_a_huge_page_that_is_mapped_singly(subject: Subject, witness: Witness) -> None:
     area = thp(subject, witness)
     with subject.get_user_pages(area[:1], split_pmd=True):
@@ -138,10 +171,12 @@ def test_a_huge_page_that_is_mapped_singly(subject: Subject, witness: Witness) -
 
 
 @claim(
-    "huge.pin.1", RST, "For huge pages (and in fact, any compound page of more than 2 pages), the "
-    "GUP_PIN_COUNTING_BIAS scheme is not used. Instead, an exact form of pin counting is achieved",
+    "huge.pin.1",
+    RST,
+    "the GUP_PIN_COUNTING_BIAS scheme is not used. Instead,",
+    reading="For a huge page the head's own pin count is one up for each page.",
     sabotage=refcount(+1, at=3),
-)  # fmt: skip
+)
 def test_pins_of_a_huge_page_are_counted_exactly(subject: Subject, witness: Witness) -> None:
     part = thp(subject, witness)[3:6]
     before = witness.pages(part)
@@ -175,8 +210,12 @@ def test_each_subpage_counts_as_a_pin(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "huge.zero.1", OLD_PAGE, INSTANT, sabotage=entry_bit("writable", set=False, at=3),
-)  # fmt: skip
+    "huge.zero.1",
+    OLD_PAGE,
+    INSTANT,
+    reading="The huge zero page.",
+    sabotage=entry_bit("writable", set=False, at=3),
+)
 def test_the_huge_zero_page(subject: Subject, witness: Witness) -> None:
     enable_thp(subject)
     pages = witness.layout["PTRS_PER_PTE"]
@@ -196,8 +235,9 @@ def test_the_huge_zero_page(subject: Subject, witness: Witness) -> None:
 
 @claim(
     "huge.fork.1",
-    GUP,
-    "FOLL_WRITE takes a copy of a huge page that fork has shared",
+    "mm/gup.c",
+    "FOLL_WRITE takes a copy of a huge page that fork has shared, no other process's page changes.",
+    code="can_follow_write_pmd()",
     sabotage=entry_pfn(+1, at=3),
 )
 def test_write_breaks_copy_on_write_of_a_huge_page(subject: Subject, witness: Witness) -> None:
@@ -212,7 +252,13 @@ def test_write_breaks_copy_on_write_of_a_huge_page(subject: Subject, witness: Wi
         assert (mine.writable, mine.exclusive) == (1, 1)
 
 
-@claim("hugetlb.get.1", OLD_PAGE, INSTANT, sabotage=refcount(+1, at=2))
+@claim(
+    "hugetlb.get.1",
+    OLD_PAGE,
+    INSTANT,
+    reading="Subpages of a hugetlb page.",
+    sabotage=refcount(+1, at=2),
+)
 def test_subpages_of_a_hugetlb_page(subject: Subject, witness: Witness) -> None:
     part = hugetlb(subject, witness)[3:7]
     before = witness.pages(part)

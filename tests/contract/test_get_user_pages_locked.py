@@ -58,9 +58,12 @@ class Missing:
 
 
 @claim(
-    "gup.lock.1", OLD_PAGE, "Must be called with mmap_sem held for read or write.",
+    "gup.lock.1",
+    OLD_PAGE,
+    "Must be called with mmap_sem held for read or write.",
+    reading="Every call leaves the lock as it was.",
     sabotage=mm_counter("mmap_lock", +READER, at=2),
-)  # fmt: skip
+)
 def test_every_call_leaves_the_lock_as_it_was(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=8, prot="rw")
     subject.munmap(area[6:])
@@ -75,9 +78,12 @@ def test_every_call_leaves_the_lock_as_it_was(subject: Subject, witness: Witness
 
 
 @claim(
-    "gup.lock.2", OLD_PAGE, "Must be called with mmap_sem held for read or write.",
+    "gup.lock.2",
+    OLD_PAGE,
+    "Must be called with mmap_sem held for read or write.",
+    reading="The lock may be held for writing.",
     sabotage=mm_counter("mmap_lock", +1),
-)  # fmt: skip
+)
 def test_the_lock_may_be_held_for_writing(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw")
     with subject.get_user_pages(area, write=True, write_lock=True) as pins:
@@ -88,9 +94,12 @@ def test_the_lock_may_be_held_for_writing(subject: Subject, witness: Witness) ->
 
 
 @claim(
-    "fast.lock.1", FAST, "Attempt to pin user pages in memory without taking mm->mmap_lock.",
+    "fast.lock.1",
+    FAST,
+    "Attempt to pin user pages in memory without taking mm->mmap_lock.",
+    reading="It succeeds while another holds mmap_lock for writing.",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_the_fast_walk_takes_no_lock(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw").touch()
     before = witness.pages(area)
@@ -105,9 +114,12 @@ def test_the_fast_walk_takes_no_lock(subject: Subject, witness: Witness) -> None
 
 
 @claim(
-    "fast.lock.2", "get_user_pages_fast_only(9)", "it won't fall back to the regular GUP",
+    "fast.lock.2",
+    "get_user_pages_fast_only(9)",
+    "it won't fall back to the regular GUP",
+    reading="It returns while another holds mmap_lock for writing, also where a page is missing.",
     sabotage=entry_bit("present", set=True),
-)  # fmt: skip
+)
 def test_fast_only_takes_no_lock_for_missing_pages_either(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw")
     with subject.get_user_pages_fast_only(area, write=True, write_lock=True) as pins:
@@ -194,8 +206,12 @@ def test_nowait_returns_0_where_it_would_have_to_wait(subject: Subject, witness:
 
 
 @claim(
-    "gup.nowait.2", OLD_PAGE, "This may be fewer than the number requested.", sabotage=refcount(-1, at=2),
-)  # fmt: skip
+    "gup.nowait.2",
+    OLD_PAGE,
+    "This may be fewer than the number requested.",
+    reading="FOLL_NOWAIT keeps what it got before it would have to wait.",
+    sabotage=refcount(-1, at=2),
+)
 def test_nowait_keeps_what_it_got_before(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw")
     mapped = area[:2].touch()
@@ -209,9 +225,12 @@ def test_nowait_keeps_what_it_got_before(subject: Subject, witness: Witness) -> 
 
 
 @claim(
-    "gup.nowait.3", FLAGS, "FOLL_NOWAIT: if a disk transfer is needed, start the IO and return without waiting upon it",
+    "gup.nowait.3",
+    FLAGS,
+    "if a disk transfer is needed, start the IO and return without waiting upon it",
+    reading="FOLL_NOWAIT: memory that needs no disk is faulted in and taken.",
     sabotage=entry_pfn(+1),
-)  # fmt: skip
+)
 def test_nowait_faults_in_what_needs_no_wait(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw")
     with subject.get_user_pages(area, write=True, nowait=True) as pins:
@@ -242,9 +261,13 @@ def test_a_killed_caller_keeps_no_reference(subject: Subject, witness: Witness) 
 
 
 @claim(
-    "gup.interruptible.1", FLAGS, "FOLL_INTERRUPTIBLE: allow interrupts from generic signals", kernels=">=6.3",
+    "gup.interruptible.1",
+    FLAGS,
+    "allow interrupts from generic signals",
+    reading="FOLL_INTERRUPTIBLE changes nothing where no signal comes.",
+    kernels=">=6.3",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_interruptible_is_accepted(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)

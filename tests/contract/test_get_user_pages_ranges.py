@@ -28,7 +28,13 @@ def calls(subject: Subject) -> tuple[Call, ...]:
     return subject.get_user_pages, subject.get_user_pages_fast, subject.get_user_pages_unlocked
 
 
-@claim("gup.start.1", DOC, "start: starting user address", sabotage=entry_pfn(+1))
+@claim(
+    "gup.start.1",
+    DOC,
+    "start: starting user address",
+    reading="Any address within a page means the page.",
+    sabotage=entry_pfn(+1),
+)
 def test_any_address_within_a_page_means_the_page(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw").touch()
     mapped = witness.pages(area)
@@ -61,7 +67,13 @@ def across_tables(subject: Subject, witness: Witness, shift: str) -> Area:
     return area.touch()
 
 
-@claim("gup.table.1", OLD_PAGE, INSTANT, sabotage=refcount(-1, at=2, page=2))
+@claim(
+    "gup.table.1",
+    OLD_PAGE,
+    INSTANT,
+    reading="A range over the end of a page table.",
+    sabotage=refcount(-1, at=2, page=2),
+)
 def test_a_range_across_page_tables(subject: Subject, witness: Witness) -> None:
     for call, shift in product(calls(subject), ("PMD_SHIFT", "PUD_SHIFT")):
         area = across_tables(subject, witness, shift)
@@ -76,7 +88,13 @@ def test_a_range_across_page_tables(subject: Subject, witness: Witness) -> None:
         subject.munmap(area)
 
 
-@claim("gup.table.2", OLD_PAGE, "This may be fewer than the number requested.", sabotage=refcount(-1, at=2))
+@claim(
+    "gup.table.2",
+    OLD_PAGE,
+    "This may be fewer than the number requested.",
+    reading="A hole behind the last entry of a page table.",
+    sabotage=refcount(-1, at=2),
+)
 def test_a_hole_behind_the_last_entry_of_a_table(subject: Subject, witness: Witness) -> None:
     area = across_tables(subject, witness, "PMD_SHIFT")
     subject.munmap(area[2:])
@@ -90,7 +108,13 @@ def test_a_hole_behind_the_last_entry_of_a_table(subject: Subject, witness: Witn
         assert witness.pages(area[:2]).refcounts == before.refcounts
 
 
-@claim("gup.vmas.1", OLD_PAGE, INSTANT, sabotage=entry_pfn(+1))
+@claim(
+    "gup.vmas.1",
+    OLD_PAGE,
+    INSTANT,
+    reading="A range over several mappings.",
+    sabotage=entry_pfn(+1),
+)
 def test_a_range_across_mappings(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=6, prot="rw").touch()
     subject.mprotect(area[2:4], "r")
@@ -109,6 +133,7 @@ def test_a_range_across_mappings(subject: Subject, witness: Witness) -> None:
     "gup.vmas.2",
     OLD_PAGE,
     "This may be fewer than the number requested.",
+    reading="A mapping without the right ends the walk.",
     sabotage=refcount(+1, at=2, page=2),
 )
 def test_a_mapping_without_the_right_ends_the_walk(subject: Subject, witness: Witness) -> None:
@@ -123,7 +148,13 @@ def test_a_mapping_without_the_right_ends_the_walk(subject: Subject, witness: Wi
         assert witness.pages(area).refcounts == before.refcounts
 
 
-@claim("gup.mixed.1", OLD_PAGE, INSTANT, sabotage=entry_pfn(+1))
+@claim(
+    "gup.mixed.1",
+    OLD_PAGE,
+    INSTANT,
+    reading="A range that is faulted in in part.",
+    sabotage=entry_pfn(+1),
+)
 def test_a_range_partly_faulted_in(subject: Subject, witness: Witness) -> None:
     for call in calls(subject):
         area = subject.mmap(pages=6, prot="rw")
@@ -150,7 +181,13 @@ def last_page(subject: Subject, witness: Witness) -> Area:
     return area.load()
 
 
-@claim("gup.top.1", OLD_PAGE, INSTANT, sabotage=refcount(-1, at=2))
+@claim(
+    "gup.top.1",
+    OLD_PAGE,
+    INSTANT,
+    reading="The last page of user space.",
+    sabotage=refcount(-1, at=2),
+)
 def test_the_last_page_of_user_space(subject: Subject, witness: Witness) -> None:
     area = last_page(subject, witness)
     before = witness.pages(area)
@@ -161,7 +198,13 @@ def test_the_last_page_of_user_space(subject: Subject, witness: Witness) -> None
             assert held.refcounts == before.refcounts + 1
 
 
-@claim("gup.top.2", OLD_PAGE, "This may be fewer than the number requested.", sabotage=refcount(-1, at=2))
+@claim(
+    "gup.top.2",
+    OLD_PAGE,
+    "This may be fewer than the number requested.",
+    reading="The end of user space ends the walk.",
+    sabotage=refcount(-1, at=2),
+)
 def test_user_space_ends_the_walk(subject: Subject, witness: Witness) -> None:
     area = last_page(subject, witness)
     before = witness.pages(area)
@@ -185,7 +228,13 @@ def test_the_fast_call_refuses_a_range_beyond_user_space(subject: Subject, witne
         assert after.refcounts == before.refcounts
 
 
-@claim("gup.kernel.1", DOC, "start: starting user address", sabotage=refcount(+1, at=2))
+@claim(
+    "gup.kernel.1",
+    DOC,
+    "start: starting user address",
+    reading="A kernel address is -EFAULT.",
+    sabotage=refcount(+1, at=2),
+)
 def test_a_kernel_address_is_efault(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     before = witness.pages(area)
@@ -198,14 +247,18 @@ def test_a_kernel_address_is_efault(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "fast.overflow.1", FAST, "If no pages were pinned, returns -errno.", sabotage=refcount(+1, at=2),
+    "fast.overflow.1",
+    FAST,
+    "If no pages were pinned, returns -errno.",
+    reading="A range that overflows.",
+    sabotage=refcount(+1, at=2),
     departs=departure(
         "a range that runs over the end of all addresses returns 0",
         cites="mm/gup.c, internal_get_user_pages_fast(): if (check_add_overflow(start, len, &end)) return 0",
         shows=r"EOVERFLOW",
         kernels="<6.12",
     ),
-)  # fmt: skip
+)
 def test_a_range_that_overflows(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     before = witness.pages(area)
@@ -215,14 +268,18 @@ def test_a_range_that_overflows(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "fast.negative.1", FAST, "If nr_pages is 0 or negative, returns 0.", sabotage=refcount(+1, at=2),
+    "fast.negative.1",
+    FAST,
+    "If nr_pages is 0 or negative, returns 0.",
+    reading="nr_pages -1.",
+    sabotage=refcount(+1, at=2),
     departs=departure(
         "a negative nr_pages becomes a huge length, which overflows: -EOVERFLOW",
         cites="mm/gup.c, gup_fast_fallback(): if (check_add_overflow(start, len, &end)) return -EOVERFLOW",
         shows=r"EOVERFLOW",
         kernels=">=6.2",
     ),
-)  # fmt: skip
+)
 def test_a_negative_number_of_pages(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)

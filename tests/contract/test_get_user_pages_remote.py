@@ -25,7 +25,13 @@ def test_remote_pages_are_those_of_the_other_process(subject: Subject, witness: 
             assert len(witness.pages(area).pfns.differing(pins.pfns)) == 2
 
 
-@claim("gup.remote.2", DOC, "mm: mm_struct of target mm", sabotage=entry_bit("present", set=True, at=2))
+@claim(
+    "gup.remote.2",
+    DOC,
+    "mm: mm_struct of target mm",
+    reading="Pages are faulted in over there, and only there.",
+    sabotage=entry_bit("present", set=True, at=2),
+)
 def test_pages_are_faulted_in_over_there_only(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw")
     with subject.fork() as child:
@@ -38,7 +44,13 @@ def test_pages_are_faulted_in_over_there_only(subject: Subject, witness: Witness
             assert witness.mm(child).rss_anon == before.rss_anon + 3
 
 
-@claim("gup.remote.3", DOC, "mm: mm_struct of target mm", sabotage=entry_pfn(+1, at=2))
+@claim(
+    "gup.remote.3",
+    DOC,
+    "mm: mm_struct of target mm",
+    reading="For writing, copy-on-write is broken over there.",
+    sabotage=entry_pfn(+1, at=2),
+)
 def test_a_remote_write_breaks_copy_on_write_over_there(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -54,6 +66,7 @@ def test_a_remote_write_breaks_copy_on_write_over_there(subject: Subject, witnes
     "gup.remote.4",
     DOC,
     "If nr_pages is >0, but no pages were pinned, returns -errno.",
+    reading="The rights are those of the other process's mapping.",
     sabotage=refcount(+1, at=2),
 )
 def test_the_other_process_has_rights_of_its_own(subject: Subject, witness: Witness) -> None:
@@ -80,9 +93,12 @@ def test_the_other_lock_is_free_again(subject: Subject, witness: Witness) -> Non
 
 
 @claim(
-    "pin.remote.1", PIN, "Nearly the same as get_user_pages_remote(), except that FOLL_PIN is set.",
+    "pin.remote.1",
+    PIN,
+    "Nearly the same as get_user_pages_remote(), except that FOLL_PIN is set.",
+    reading="A pin adds the bias.",
     sabotage=refcount(-1),
-)  # fmt: skip
+)
 def test_a_remote_pin_adds_the_bias(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw")
     with subject.fork() as child, subject.pin_user_pages_remote(child, area, write=True) as pins:

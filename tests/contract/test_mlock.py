@@ -22,7 +22,13 @@ SEVERAL = (
 )
 
 
-@claim("mlock.resident.1", PAGE, RESIDENT, sabotage=entry_bit("present", set=False))
+@claim(
+    "mlock.resident.1",
+    PAGE,
+    RESIDENT,
+    reading="Whole pages, though the range begins and ends within one.",
+    sabotage=entry_bit("present", set=False),
+)
 def test_mlock_makes_whole_pages_resident(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw")
     locked = witness.mm(subject).locked_vm
@@ -51,7 +57,13 @@ def test_the_start_is_rounded_down(subject: Subject, witness: Witness) -> None:
     assert "VM_LOCKED" not in witness.vma(area[1]).flags
 
 
-@claim("mlock.tables.1", PAGE, RESIDENT, sabotage=page_flag("PG_mlocked", set=False, page=4))
+@claim(
+    "mlock.tables.1",
+    PAGE,
+    RESIDENT,
+    reading="A range over two page tables.",
+    sabotage=page_flag("PG_mlocked", set=False, page=4),
+)
 def test_a_range_over_two_page_tables_is_resident(subject: Subject, witness: Witness) -> None:
     area = subject.across_tables(pages=8)
     subject.mlock(area[1:7])
@@ -101,7 +113,13 @@ def test_read_only_memory_gets_the_zero_page(subject: Subject, witness: Witness)
     assert "VM_LOCKED" in witness.vma(area).flags
 
 
-@claim("mlock.onfault.1", PAGE, ONFAULT, sabotage=page_flag("PG_mlocked", set=False))
+@claim(
+    "mlock.onfault.1",
+    PAGE,
+    ONFAULT,
+    reading="Nothing is faulted in.",
+    sabotage=page_flag("PG_mlocked", set=False),
+)
 def test_onfault_faults_nothing_in(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw")
     area[:1].touch()
@@ -114,7 +132,13 @@ def test_onfault_faults_nothing_in(subject: Subject, witness: Witness) -> None:
     assert witness.mm(subject).locked_vm == locked + 3
 
 
-@claim("mlock.onfault.2", PAGE, ONFAULT, sabotage=page_flag("PG_mlocked", set=False, page=1))
+@claim(
+    "mlock.onfault.2",
+    PAGE,
+    ONFAULT,
+    reading="What is faulted in later is locked.",
+    sabotage=page_flag("PG_mlocked", set=False, page=1),
+)
 def test_what_is_faulted_in_later_is_locked(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw")
     subject.mlock2(area, onfault=True)
@@ -179,7 +203,13 @@ def test_munlock_of_a_part_leaves_the_rest_locked(subject: Subject, witness: Wit
     assert (after.locked_vm, after.map_count) == (locked - 2, count + 2)
 
 
-@claim("mlock.several.1", PAGE, SEVERAL, sabotage=page_flag("PG_mlocked", set=False, at=3))
+@claim(
+    "mlock.several.1",
+    PAGE,
+    SEVERAL,
+    reading="By the other process.",
+    sabotage=page_flag("PG_mlocked", set=False, at=3),
+)
 def test_a_page_stays_locked_for_the_other_process(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, shared=True, fd=subject.memfd(2)).touch()
     # While a page waits in another processor's batch, mm/mlock.c cannot count how often it was locked.
@@ -194,7 +224,13 @@ def test_a_page_stays_locked_for_the_other_process(subject: Subject, witness: Wi
         assert witness.pages(area).flag("PG_mlocked") == 0
 
 
-@claim("mlock.several.2", PAGE, SEVERAL, sabotage=page_flag("PG_mlocked", set=False, at=2))
+@claim(
+    "mlock.several.2",
+    PAGE,
+    SEVERAL,
+    reading="At the other place.",
+    sabotage=page_flag("PG_mlocked", set=False, at=2),
+)
 def test_a_page_stays_locked_at_the_other_place(subject: Subject, witness: Witness) -> None:
     fd = subject.memfd(1)
     first, second = (subject.apart(pages=1, shared=True, fd=fd) for _ in range(2))
@@ -243,7 +279,8 @@ def test_munmap_removes_the_lock(subject: Subject, witness: Witness) -> None:
 @claim(
     "mlock.exit.1",
     PAGE,
-    "Memory locks are automatically removed (unlocked) during an execve(2) or when the process terminates.",
+    "are automatically removed (unlocked) during an execve(2) or when the process terminates.",
+    reading="The pages of a process that ended are locked no more.",
     sabotage=page_flag("PG_mlocked", set=True, at=2),
 )
 def test_the_end_of_a_process_removes_its_locks(subject: Subject, witness: Witness) -> None:
@@ -310,6 +347,7 @@ def test_locked_pages_cannot_be_given_up(subject: Subject, witness: Witness) -> 
     "mlock.special.1",
     "mm/mlock.c",
     "A pfn mapping is accepted but not locked: it is always there.",
+    code="mlock_fixup()",
     sabotage=mm_counter("locked_vm", +1, at=2),
 )
 def test_a_pfn_mapping_is_not_locked(subject: Subject, witness: Witness) -> None:
@@ -324,6 +362,7 @@ def test_a_pfn_mapping_is_not_locked(subject: Subject, witness: Witness) -> None
     "mlock.special.2",
     "mm/mlock.c",
     "A mapping with VM_MIXEDMAP is accepted but not locked.",
+    code="mlock_fixup()",
     sabotage=vm_flag("VM_LOCKED"),
 )
 def test_a_mixed_mapping_is_not_locked(subject: Subject, witness: Witness) -> None:
@@ -338,9 +377,11 @@ def test_a_mixed_mapping_is_not_locked(subject: Subject, witness: Witness) -> No
 @claim(
     "mlock.special.3",
     "memfd_secret(2)",
-    "The memory region is locked into memory in the same way as with mlock(2), so that it will never be written into "
-    "swap. [...] The implementation will not try to populate the whole range; instead, the pages are only actually "
+    "The memory region is locked into memory in the same way as with mlock(2), so that it will never "
+    "be written into swap [...] will not try to populate the whole range during the mmap(2) call that "
+    "attaches the region into the process's address space; instead, the pages are only actually "
     "allocated as they are faulted in.",
+    reading="Secret memory is unevictable, and there only where it was touched.",
     sabotage=page_flag("PG_unevictable", set=False),
 )
 def test_secret_memory_is_unevictable(subject: Subject, witness: Witness) -> None:

@@ -34,7 +34,13 @@ def _with_a_hole(subject: Subject) -> Area:
     return area
 
 
-@claim("mlock.enomem.1", PAGE, NOT_MAPPED, sabotage=vm_flag("VM_LOCKED", at=1))
+@claim(
+    "mlock.enomem.1",
+    PAGE,
+    "ENOMEM (mlock(), mlock2(), and munlock()) Some of the specified address range does not "
+    "correspond to mapped pages in the address space of the process.",
+    sabotage=vm_flag("VM_LOCKED", at=1),
+)
 def test_a_hole_is_enomem(subject: Subject, witness: Witness) -> None:
     area = _with_a_hole(subject)
     with subject.refuses("ENOMEM"):
@@ -47,6 +53,7 @@ def test_a_hole_is_enomem(subject: Subject, witness: Witness) -> None:
     "mlock.error.1",
     PAGE,
     NO_CHANGE,
+    reading="A hole: nothing before it is locked.",
     sabotage=vm_flag("VM_LOCKED"),
     departs=departure(
         "the mappings before the hole are locked, and counted in locked_vm, but not populated",
@@ -65,7 +72,8 @@ def test_mlock_over_a_hole_locks_nothing(subject: Subject, witness: Witness) -> 
 @claim(
     "mlock.error.2",
     "mm/mlock.c",
-    "apply_vma_lock_flags() has done the mappings before a hole when it returns ENOMEM; nothing is populated then.",
+    "The mappings before a hole are locked when it returns ENOMEM; nothing is populated then.",
+    code="apply_vma_lock_flags()",
     sabotage=mm_counter("locked_vm", +1, at=2),
 )
 def test_mlock_over_a_hole_has_locked_what_is_before_it(subject: Subject, witness: Witness) -> None:
@@ -87,6 +95,7 @@ def test_mlock_over_a_hole_has_locked_what_is_before_it(subject: Subject, witnes
     "mlock.error.3",
     PAGE,
     NO_CHANGE,
+    reading="Memory that cannot be populated is not locked.",
     sabotage=vm_flag("VM_LOCKED"),
     departs=departure(
         "memory that cannot be populated stays VM_LOCKED, and counted, although the call failed",
@@ -106,6 +115,7 @@ def test_mlock_that_cannot_populate_locks_nothing(subject: Subject, witness: Wit
     "mlock.error.4",
     PAGE,
     NO_CHANGE,
+    reading="munlock() over a hole: nothing before it is unlocked.",
     sabotage=vm_flag("VM_LOCKED"),
     departs=departure(
         "the mappings before the hole are unlocked",
@@ -126,7 +136,8 @@ def test_munlock_over_a_hole_unlocks_nothing(subject: Subject, witness: Witness)
 @claim(
     "mlock.eagain.1",
     PAGE,
-    "EAGAIN: Some or all of the specified address range could not be locked.",
+    "EAGAIN (mlock(), mlock2(), and munlock()) Some or all of the specified address range could not "
+    "be locked.",
     sabotage=entry_bit("present", set=True),
     departs=departure(
         "PROT_NONE memory, which is mapped but cannot be made resident, gives ENOMEM",
@@ -145,6 +156,7 @@ def test_memory_that_cannot_be_resident_is_eagain(subject: Subject, witness: Wit
     "mlock.enomem.2",
     "mm/mlock.c",
     "PROT_NONE memory and pages behind the end of a file cannot be populated: the call fails with ENOMEM.",
+    code="__mlock_posix_error_return()",
     sabotage=entry_bit("present", set=True),
 )
 def test_what_cannot_be_populated_is_enomem(subject: Subject, witness: Witness) -> None:
@@ -157,7 +169,14 @@ def test_what_cannot_be_populated_is_enomem(subject: Subject, witness: Witness) 
     assert witness.pages(short).present == (1, 1, 0)
 
 
-@claim("mlock.einval.1", PAGE, OVERFLOW, sabotage=vm_flag("VM_LOCKED"))
+@claim(
+    "mlock.einval.1",
+    PAGE,
+    "EINVAL (mlock(), mlock2(), and munlock()) The result of the addition addr+len was less than addr "
+    "(e.g., the addition may have resulted in an overflow).",
+    reading="A range that wraps far is refused and nothing is locked.",
+    sabotage=vm_flag("VM_LOCKED"),
+)
 def test_a_length_that_overflows_is_einval(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2).touch()
     length = (1 << 64) - 2 * area.page_size
@@ -170,7 +189,9 @@ def test_a_length_that_overflows_is_einval(subject: Subject, witness: Witness) -
 @claim(
     "mlock.einval.2",
     PAGE,
-    OVERFLOW,
+    "EINVAL (mlock(), mlock2(), and munlock()) The result of the addition addr+len was less than addr "
+    "(e.g., the addition may have resulted in an overflow).",
+    reading="mlock() with a length that ends within a page of 2^64.",
     sabotage=vm_flag("VM_LOCKED"),
     departs=departure(
         "succeeds and locks nothing when the length is within a page of 2^64: PAGE_ALIGN() makes it 0",
@@ -188,7 +209,9 @@ def test_a_length_just_below_the_limit_is_einval(subject: Subject, witness: Witn
 @claim(
     "mlock.einval.3",
     PAGE,
-    OVERFLOW,
+    "EINVAL (mlock(), mlock2(), and munlock()) The result of the addition addr+len was less than addr "
+    "(e.g., the addition may have resulted in an overflow).",
+    reading="munlock() with a length that ends within a page of 2^64.",
     sabotage=vm_flag("VM_LOCKED"),
     departs=departure(
         "munlock() succeeds and unlocks nothing when the length is within a page of 2^64",
@@ -219,6 +242,7 @@ def test_unknown_flags_are_einval(subject: Subject, witness: Witness) -> None:
     "mlock.len0.1",
     "mm/mlock.c",
     "len 0 succeeds and locks nothing, even where nothing is mapped.",
+    code="apply_vma_lock_flags()",
     sabotage=vm_flag("VM_LOCKED"),
 )
 def test_length_zero_locks_nothing(subject: Subject, witness: Witness) -> None:
@@ -234,8 +258,9 @@ def test_length_zero_locks_nothing(subject: Subject, witness: Witness) -> None:
 @claim(
     "mlock.enomem.3",
     PAGE,
-    "ENOMEM: Locking or unlocking a region would result in the total number of mappings with distinct attributes "
-    "(e.g., locked versus unlocked) exceeding the allowed maximum.",
+    "ENOMEM (mlock(), mlock2(), and munlock()) Locking or unlocking a region would result in the "
+    "total number of mappings with distinct attributes (e.g., locked versus unlocked) exceeding the "
+    "allowed maximum.",
     sabotage=mm_counter("map_count", +1, at=2),
 )
 def test_too_many_mappings_is_enomem(subject: Subject, witness: Witness) -> None:
@@ -268,7 +293,13 @@ def test_without_privilege_and_limit_is_eperm(subject: Subject, witness: Witness
     assert "VM_LOCKED" not in witness.vma(area).flags
 
 
-@claim("mlock.limit.1", PAGE, LIMIT, sabotage=mm_counter("locked_vm", +1, at=2))
+@claim(
+    "mlock.limit.1",
+    PAGE,
+    LIMIT,
+    reading="More than the limit is refused, and not counted.",
+    sabotage=mm_counter("locked_vm", +1, at=2),
+)
 def test_more_than_the_limit_is_enomem(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4)
     subject.rlimit("MEMLOCK", 3 * area.page_size)
@@ -284,7 +315,13 @@ def test_more_than_the_limit_is_enomem(subject: Subject, witness: Witness) -> No
     assert witness.pages(area).present == (1, 1, 1, 0)
 
 
-@claim("mlock.limit.2", PAGE, LIMIT, sabotage=mm_counter("locked_vm", -1))
+@claim(
+    "mlock.limit.2",
+    PAGE,
+    LIMIT,
+    reading="A privileged process has no limit.",
+    sabotage=mm_counter("locked_vm", -1),
+)
 def test_a_privileged_process_has_no_limit(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4)
     subject.rlimit("MEMLOCK", area.page_size)
@@ -295,9 +332,10 @@ def test_a_privileged_process_has_no_limit(subject: Subject, witness: Witness) -
 @claim(
     "mlock.limit.3",
     PAGE,
-    "In Linux 4.8 and earlier, if the region specified by addr and len overlapped an existing lock, then the already "
-    "locked bytes in the overlapping region were counted twice when checking against the limit. This bug was fixed in "
-    "Linux 4.9.",
+    "if the region specified by addr and len overlapped an existing lock, then the already locked "
+    "bytes in the overlapping region were counted twice when checking against the limit. [...] This "
+    "bug was fixed in Linux 4.9.",
+    reading="What is locked already counts once.",
     sabotage=mm_counter("locked_vm", +1),
 )
 def test_what_is_locked_already_is_not_counted_twice(subject: Subject, witness: Witness) -> None:

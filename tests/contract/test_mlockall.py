@@ -39,6 +39,7 @@ def test_every_mapping_is_locked(subject: Subject, witness: Witness) -> None:
     "mlockall.current.2",
     PAGE,
     "All mapped pages are guaranteed to be resident in RAM when the call returns successfully.",
+    reading="What is mapped and empty becomes resident.",
     sabotage=entry_bit("present", set=False, at=2),
 )
 def test_what_is_mapped_becomes_resident(subject: Subject, witness: Witness) -> None:
@@ -56,6 +57,7 @@ def test_what_is_mapped_becomes_resident(subject: Subject, witness: Witness) -> 
     "mlockall.current.3",
     PAGE,
     "All mapped pages are guaranteed to be resident in RAM when the call returns successfully.",
+    reading="Memory that nobody may access becomes resident too.",
     sabotage=entry_bit("present", set=False),
     departs=departure(
         "returns 0 although PROT_NONE memory could not be populated",
@@ -74,6 +76,7 @@ def test_memory_without_access_becomes_resident_too(subject: Subject, witness: W
     "mlockall.current.4",
     "mm/mlock.c",
     "mlockall() ignores what cannot be populated: such memory is marked VM_LOCKED, and stays empty.",
+    code="apply_mlockall_flags()",
     sabotage=vm_flag("VM_LOCKED"),
 )
 def test_memory_without_access_is_marked_only(subject: Subject, witness: Witness) -> None:
@@ -83,7 +86,13 @@ def test_memory_without_access_is_marked_only(subject: Subject, witness: Witness
     assert witness.pages(area).pfns == NO_PFN
 
 
-@claim("mlockall.future.1", PAGE, FUTURE, sabotage=vm_flag("VM_LOCKED"))
+@claim(
+    "mlockall.future.1",
+    PAGE,
+    FUTURE,
+    reading="New mappings are locked.",
+    sabotage=vm_flag("VM_LOCKED"),
+)
 def test_future_mappings_are_locked(subject: Subject, witness: Witness) -> None:
     subject.mlockall("future")
     area = subject.mmap(pages=2, prot="rw")
@@ -93,7 +102,13 @@ def test_future_mappings_are_locked(subject: Subject, witness: Witness) -> None:
     assert witness.mm(subject).def_flags >= {"VM_LOCKED"}
 
 
-@claim("mlockall.future.2", PAGE, FUTURE, sabotage=vm_flag("VM_LOCKED"))
+@claim(
+    "mlockall.future.2",
+    PAGE,
+    FUTURE,
+    reading="Those of now are left alone.",
+    sabotage=vm_flag("VM_LOCKED"),
+)
 def test_current_mappings_are_left_alone(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=2)
     subject.mlockall("future")
@@ -261,9 +276,9 @@ def test_a_later_mmap_fails_over_the_limit(subject: Subject, witness: Witness) -
 @claim(
     "mlockall.limit.2",
     PAGE,
-    "Since Linux 2.6.9, if a privileged process calls mlockall(MCL_FUTURE) and later drops privileges, then "
-    "subsequent memory allocations (e.g., mmap(2), brk(2)) will fail if the RLIMIT_MEMLOCK resource limit is "
-    "encountered.",
+    "Since Linux 2.6.9, if a privileged process calls mlockall(MCL_FUTURE) and later drops privileges "
+    "[...] then subsequent memory allocations (e.g., mmap(2), brk(2)) will fail if the RLIMIT_MEMLOCK "
+    "resource limit is encountered.",
     sabotage=mm_counter("locked_vm", +1, at=2),
 )
 def test_dropped_privileges_bring_the_limit_back(subject: Subject, witness: Witness) -> None:

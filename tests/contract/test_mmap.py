@@ -16,13 +16,27 @@ GROWSDOWN = (
 )
 
 
-@claim("mmap.populate.1", PAGE, POPULATE, sabotage=entry_bit("present", set=False))
+@claim(
+    "mmap.populate.1",
+    PAGE,
+    "MAP_POPULATE [...] Populate (prefault) page tables for a mapping.",
+    reading="Private writable memory is there as if it had been written.",
+    sabotage=entry_bit("present", set=False),
+)
 def test_populate_prefaults(subject: Subject, witness: Witness) -> None:
     pages = witness.pages(subject.mmap(pages=4, prot="rw", populate=True))
     assert (pages.present, pages.writable, pages.dirty, pages.anon) == (1, 1, 1, 1)
 
 
-@claim("mmap.populate.2", PAGE, POPULATE, sabotage=entry_bit("writable", set=True))
+@claim(
+    "mmap.populate.2",
+    PAGE,
+    "MAP_POPULATE [...] Populate (prefault) page tables for a mapping.",
+    reading=(
+        "Of shared and read-only memory the pages are mapped as if they had been read: none becomes dirty."
+    ),
+    sabotage=entry_bit("writable", set=True),
+)
 def test_populate_reads_what_may_only_be_read(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="r", populate=True)
     pages = witness.pages(area)
@@ -59,7 +73,7 @@ def test_populate_stops_at_the_end_of_a_file(subject: Subject, witness: Witness)
 @claim(
     "mmap.nonblock.1",
     PAGE,
-    "Since Linux 2.6.23, this flag (MAP_NONBLOCK) causes MAP_POPULATE to do nothing.",
+    "MAP_NONBLOCK [...] Since Linux 2.6.23, this flag causes MAP_POPULATE to do nothing.",
     sabotage=entry_bit("present", set=True),
 )
 def test_nonblock_populates_nothing(subject: Subject, witness: Witness) -> None:
@@ -71,6 +85,7 @@ def test_nonblock_populates_nothing(subject: Subject, witness: Witness) -> None:
     "mmap.lazy.1",
     "mm/memory.c",
     "Without MAP_POPULATE no page is there before it is touched.",
+    code="handle_mm_fault()",
     sabotage=entry_bit("present", set=True),
 )
 def test_nothing_is_there_before_the_first_touch(subject: Subject, witness: Witness) -> None:
@@ -144,6 +159,7 @@ def test_anonymous_memory_is_zero(subject: Subject, witness: Witness) -> None:
     "mmap.zero.2",
     "mm/memory.c",
     "What is only read of private anonymous memory is the shared zero page, never writable.",
+    code="do_anonymous_page()",
     sabotage=entry_bit("writable", set=True),
 )
 def test_reading_maps_the_zero_page(subject: Subject, witness: Witness) -> None:
@@ -160,7 +176,7 @@ def test_reading_maps_the_zero_page(subject: Subject, witness: Witness) -> None:
 @claim(
     "mmap.locked.1",
     PAGE,
-    "MAP_LOCKED: Mark the mapped region to be locked in the same way as mlock(2).",
+    "MAP_LOCKED [...] Mark the mapped region to be locked in the same way as mlock(2).",
     sabotage=vm_flag("VM_LOCKED"),
 )
 def test_map_locked_is_locked_and_populated(subject: Subject, witness: Witness) -> None:
@@ -191,6 +207,7 @@ def test_map_locked_does_not_fail_when_it_cannot_populate(subject: Subject, witn
     "mmap.charge.1",
     "mm/mmap.c",
     "Private writable memory is charged when it is mapped, unless with MAP_NORESERVE.",
+    code="accountable_mapping()",
     sabotage=committed(-1, at=2),
 )
 def test_private_writable_memory_is_charged(subject: Subject, witness: Witness) -> None:
@@ -207,8 +224,9 @@ def test_private_writable_memory_is_charged(subject: Subject, witness: Witness) 
 
 @claim(
     "mmap.merge.1",
-    "mm/vma.c",
+    "mm/mmap.c",
     "A mapping beside an equal one becomes one with it.",
+    code="mmap_region()",
     sabotage=mm_counter("map_count", +1, at=2),
 )
 def test_equal_neighbours_become_one(subject: Subject, witness: Witness) -> None:
@@ -258,7 +276,8 @@ def test_a_stack_does_not_grow_into_a_mapping(subject: Subject, witness: Witness
 @claim(
     "mmap.hugetlb.1",
     PAGE,
-    'MAP_HUGETLB: Allocate the mapping using "huge" pages.',
+    'Allocate the mapping using "huge" pages.',
+    reading="MAP_HUGETLB",
     sabotage=entry_bit("writable", set=False),
 )
 def test_hugetlb_maps_a_huge_page(subject: Subject, witness: Witness) -> None:

@@ -52,7 +52,13 @@ def test_length_zero_is_einval(subject: Subject, witness: Witness) -> None:
         subject.mmap(pages=0)
 
 
-@claim("mmap.einval.2", PAGE, UNSUITABLE, sabotage=ONE_MORE)
+@claim(
+    "mmap.einval.2",
+    PAGE,
+    UNSUITABLE,
+    reading="An offset that is not aligned.",
+    sabotage=ONE_MORE,
+)
 def test_an_unaligned_offset_is_einval(subject: Subject, witness: Witness) -> None:
     fd = subject.memfd(2)
     with _nothing_is_mapped(subject, witness):
@@ -134,8 +140,9 @@ def test_more_data_than_the_limit_is_enomem(subject: Subject, witness: Witness) 
 @claim(
     "mmap.enomem.5",
     "getrlimit(2)",
-    "RLIMIT_AS: This is the maximum size of the process's virtual memory (address space). This limit affects calls to "
-    "brk(2), mmap(2), and mremap(2), which fail with the error ENOMEM upon exceeding this limit.",
+    "RLIMIT_AS This is the maximum size of the process's virtual memory (address space). [...] This "
+    "limit affects calls to brk(2), mmap(2), and mremap(2), which fail with the error ENOMEM upon "
+    "exceeding this limit.",
     sabotage=ONE_MORE,
 )
 def test_more_space_than_the_limit_is_enomem(subject: Subject, witness: Witness) -> None:
@@ -150,7 +157,12 @@ def test_more_space_than_the_limit_is_enomem(subject: Subject, witness: Witness)
     assert witness.mm(subject).total_vm == total + 3
 
 
-@claim("mmap.eacces.1", PAGE, ACCESS, sabotage=ONE_MORE)
+@claim(
+    "mmap.eacces.1",
+    PAGE,
+    "EACCES [...] a file mapping was requested, but fd is not open for reading.",
+    sabotage=ONE_MORE,
+)
 def test_the_descriptor_must_allow_the_access(subject: Subject, witness: Witness) -> None:
     path = f"/proc/self/fd/{subject.memfd(1)}"
     read, write = subject.open(path, "O_RDONLY"), subject.open(path, "O_WRONLY")
@@ -165,7 +177,13 @@ def test_the_descriptor_must_allow_the_access(subject: Subject, witness: Witness
                 subject.mmap(pages=1, prot=prot, shared=shared, fd=fd)
 
 
-@claim("mmap.eacces.2", PAGE, ACCESS, sabotage=entry_bit("writable", set=False))
+@claim(
+    "mmap.eacces.2",
+    PAGE,
+    "EACCES [...] Or MAP_SHARED was requested and PROT_WRITE is set, but fd is not open in read/write "
+    "(O_RDWR) mode.",
+    sabotage=entry_bit("writable", set=False),
+)
 def test_a_private_mapping_needs_to_read_only(subject: Subject, witness: Witness) -> None:
     read = subject.open(f"/proc/self/fd/{subject.memfd(1)}", "O_RDONLY")
     area = subject.mmap(pages=1, prot="rw", fd=read).touch()
@@ -218,6 +236,7 @@ def test_too_much_locked_memory_is_eagain(subject: Subject, witness: Witness) ->
     "mmap.eperm.1",
     "mm/mmap.c",
     "MAP_LOCKED without CAP_IPC_LOCK and with RLIMIT_MEMLOCK 0 is EPERM.",
+    code="do_mmap(): if (!can_do_mlock())",
     sabotage=ONE_MORE,
 )
 def test_locking_without_privilege_is_eperm(subject: Subject, witness: Witness) -> None:
@@ -279,6 +298,7 @@ def test_unknown_flags_are_refused_when_validated(subject: Subject, witness: Wit
     "mmap.eoverflow.1",
     "mm/mmap.c",
     "An offset so large that the end of the mapping wraps is EOVERFLOW.",
+    code="do_mmap()",
     sabotage=ONE_MORE,
 )
 def test_an_offset_that_overflows_is_eoverflow(subject: Subject, witness: Witness) -> None:

@@ -22,7 +22,14 @@ FIXED = (
 )
 
 
-@claim("mmap.shared.1", PAGE, SHARED, sabotage=entry_pfn(+1, at=2))
+@claim(
+    "mmap.shared.1",
+    PAGE,
+    "MAP_SHARED Share this mapping. Updates to the mapping are visible to other processes mapping the "
+    "same region",
+    reading="Another process sees what is written, for it maps the same pages.",
+    sabotage=entry_pfn(+1, at=2),
+)
 def test_shared_mappings_are_the_same_pages(subject: Subject, witness: Witness) -> None:
     fd = subject.memfd(2)
     first, second = (subject.mmap(pages=2, shared=True, fd=fd).load() for _ in range(2))
@@ -33,7 +40,14 @@ def test_shared_mappings_are_the_same_pages(subject: Subject, witness: Witness) 
     assert subject.peek(second.start, 1) == subject.read(fd, 1, 0) == b"\x31"
 
 
-@claim("mmap.shared.2", PAGE, SHARED, sabotage=entry_pfn(+1, at=2))
+@claim(
+    "mmap.shared.2",
+    PAGE,
+    "MAP_SHARED Share this mapping. Updates to the mapping [...] (in the case of file-backed "
+    "mappings) are carried through to the underlying file.",
+    reading="read(2) of the file sees what is written.",
+    sabotage=entry_pfn(+1, at=2),
+)
 def test_a_child_shares_the_pages(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, shared=True).touch()
     with subject.fork() as child:
@@ -44,7 +58,13 @@ def test_a_child_shares_the_pages(subject: Subject, witness: Witness) -> None:
         assert subject.peek(area.start, 1) == b"\x77"
 
 
-@claim("mmap.private.1", PAGE, PRIVATE, sabotage=entry_bit("writable", set=True, at=1))
+@claim(
+    "mmap.private.1",
+    PAGE,
+    PRIVATE,
+    reading="What is only read is the file's page.",
+    sabotage=entry_bit("writable", set=True, at=1),
+)
 def test_a_private_mapping_reads_the_file_s_page(subject: Subject, witness: Witness) -> None:
     fd = subject.memfd(2)
     shared = subject.mmap(pages=2, shared=True, fd=fd).touch(0x11)
@@ -60,7 +80,13 @@ def test_a_private_mapping_reads_the_file_s_page(subject: Subject, witness: Witn
     assert subject.read(fd, 1, 0) == b"\x11"
 
 
-@claim("mmap.private.2", PAGE, PRIVATE, sabotage=refcount(+1, at=2))
+@claim(
+    "mmap.private.2",
+    PAGE,
+    PRIVATE,
+    reading="A copy lets go of the file's page.",
+    sabotage=refcount(+1, at=2),
+)
 def test_a_private_copy_lets_go_of_the_file_s_page(subject: Subject, witness: Witness) -> None:
     fd = subject.memfd(1)
     shared = subject.mmap(pages=1, shared=True, fd=fd).touch()
@@ -91,7 +117,9 @@ def test_the_descriptor_can_be_closed(subject: Subject, witness: Witness) -> Non
 @claim(
     "mmap.offset.1",
     PAGE,
-    "The contents of a file mapping are initialized using length bytes starting at offset offset in the file.",
+    "The contents of a file mapping [...] are initialized using length bytes starting at offset "
+    "offset in the file",
+    reading="The pages are those of the file from the offset on.",
     sabotage=entry_pfn(+1),
 )
 def test_a_mapping_begins_at_its_offset(subject: Subject, witness: Witness) -> None:
@@ -108,6 +136,7 @@ def test_a_mapping_begins_at_its_offset(subject: Subject, witness: Witness) -> N
     "mmap.sigbus.1",
     PAGE,
     "SIGBUS: Attempted access to a page of the buffer that lies beyond the end of the mapped file.",
+    reading="A page behind the end is not mapped.",
     sabotage=entry_bit("present", set=True),
 )
 def test_an_access_beyond_the_end_is_sigbus(subject: Subject, witness: Witness) -> None:
@@ -123,6 +152,7 @@ def test_an_access_beyond_the_end_is_sigbus(subject: Subject, witness: Witness) 
     "mmap.sigbus.2",
     PAGE,
     "SIGBUS: Attempted access to a page of the buffer that lies beyond the end of the mapped file.",
+    reading="A file that shrinks takes its pages along.",
     sabotage=entry_bit("present", set=True, at=2),
 )
 def test_a_file_that_shrinks_takes_its_pages_along(subject: Subject, witness: Witness) -> None:
@@ -162,6 +192,7 @@ def test_the_rest_of_the_last_page_is_zero(subject: Subject, witness: Witness) -
     "mmap.readonly.1",
     "mm/mmap.c",
     "A shared mapping of a file that is open for reading can never become writable.",
+    code="do_mmap(): vm_flags &= ~(VM_MAYWRITE | VM_SHARED)",
     sabotage=vm_flag("VM_MAYWRITE"),
 )
 def test_a_read_only_descriptor_gives_no_write(subject: Subject, witness: Witness) -> None:
@@ -177,6 +208,7 @@ def test_a_read_only_descriptor_gives_no_write(subject: Subject, witness: Witnes
     "mmap.notify.1",
     "mm/mmap.c",
     "A file system that wants to know of writes gets a fault for the first write to each page.",
+    code="vma_wants_writenotify()",
     sabotage=entry_bit("writable", set=True),
 )
 def test_the_first_write_is_noticed(subject: Subject, witness: Witness) -> None:
@@ -194,7 +226,13 @@ def test_the_first_write_is_noticed(subject: Subject, witness: Witness) -> None:
     assert dirty.pfns == clean.pfns
 
 
-@claim("mmap.fixed.1", PAGE, FIXED, sabotage=entry_bit("present", set=True, at=2, page=1))
+@claim(
+    "mmap.fixed.1",
+    PAGE,
+    "MAP_FIXED [...] If the memory region specified by addr and length overlaps pages of any existing "
+    "mapping(s), then the overlapped part of the existing mapping(s) will be discarded.",
+    sabotage=entry_bit("present", set=True, at=2, page=1),
+)
 def test_fixed_replaces_what_was_there(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=4).touch(3)
     before, rss = witness.pages(area), witness.mm(subject).rss_anon

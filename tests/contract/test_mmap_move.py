@@ -11,7 +11,13 @@ PAGE = "mremap(2)"
 MOVES = "mremap() expands (or shrinks) an existing memory mapping, potentially moving it at the same time."
 
 
-@claim("mremap.move.1", PAGE, MOVES, sabotage=entry_pfn(+1, at=2))
+@claim(
+    "mremap.move.1",
+    PAGE,
+    MOVES,
+    reading="The pages move with the mapping.",
+    sabotage=entry_pfn(+1, at=2),
+)
 def test_the_pages_move_with_the_mapping(subject: Subject, witness: Witness) -> None:
     area, room = subject.apart(pages=4).touch(), subject.mmap(pages=6, prot="none")
     subject.munmap(area[3:])
@@ -28,7 +34,13 @@ def test_the_pages_move_with_the_mapping(subject: Subject, witness: Witness) -> 
         subject.load(area.start)
 
 
-@claim("mremap.tables.1", PAGE, MOVES, sabotage=entry_pfn(+1, at=2, page=4))
+@claim(
+    "mremap.tables.1",
+    PAGE,
+    MOVES,
+    reading="Over the end of a page table.",
+    sabotage=entry_pfn(+1, at=2, page=4),
+)
 def test_entries_move_over_the_border_of_page_tables(subject: Subject, witness: Witness) -> None:
     area = subject.across_tables(pages=8).touch()
     area[3:4].store(0x70)
@@ -39,7 +51,13 @@ def test_entries_move_over_the_border_of_page_tables(subject: Subject, witness: 
     assert subject.peek(moved.address(3), 1) == b"\x70"
 
 
-@claim("mremap.keep.1", PAGE, MOVES, sabotage=entry_bit("dirty", set=True, page=0))
+@claim(
+    "mremap.keep.1",
+    PAGE,
+    MOVES,
+    reading="Clean and dirty pages move as they are.",
+    sabotage=entry_bit("dirty", set=True, page=0),
+)
 def test_clean_and_dirty_move_as_they_are(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=2, shared=True, fd=subject.memfd(2)).load()
     area[1:].store()
@@ -50,7 +68,13 @@ def test_clean_and_dirty_move_as_they_are(subject: Subject, witness: Witness) ->
     assert pages.mapcounts == 1
 
 
-@claim("mremap.shrink.1", PAGE, MOVES, sabotage=refcount(+1, at=2))
+@claim(
+    "mremap.shrink.1",
+    PAGE,
+    MOVES,
+    reading="Shrinking unmaps the end.",
+    sabotage=refcount(+1, at=2),
+)
 def test_shrinking_unmaps_the_end(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=4).touch()
     before = witness.pages(area)
@@ -61,7 +85,13 @@ def test_shrinking_unmaps_the_end(subject: Subject, witness: Witness) -> None:
     assert after.entries[:2] == before.entries[:2]
 
 
-@claim("mremap.grow.1", PAGE, MOVES, sabotage=committed(+1, at=2))
+@claim(
+    "mremap.grow.1",
+    PAGE,
+    MOVES,
+    reading="What is new is empty, and charged.",
+    sabotage=committed(+1, at=2),
+)
 def test_growing_is_charged_and_empty(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=4).touch()
     subject.munmap(area[2:])
@@ -90,9 +120,10 @@ def test_growing_into_another_mapping_fails(subject: Subject, witness: Witness) 
 @claim(
     "mremap.dontunmap.1",
     PAGE,
-    "MREMAP_DONTUNMAP remaps a mapping to a new address but does not unmap the mapping at old_address. [...] After "
-    "completion, any access to the range specified by old_address and old_size will result in a page fault. [...] "
-    "Otherwise, the kernel allocates a zero-filled page to handle the fault.",
+    "remaps a mapping to a new address but does not unmap the mapping at old_address. [...] After "
+    "completion, any access to the range specified by old_address and old_size will result in a page "
+    "fault. [...] Otherwise, the kernel allocates a zero-filled page to handle the fault.",
+    reading="MREMAP_DONTUNMAP: the pages are at the new address, and none at the old.",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_the_old_mapping_stays_empty(subject: Subject, witness: Witness) -> None:
@@ -110,7 +141,8 @@ def test_the_old_mapping_stays_empty(subject: Subject, witness: Witness) -> None
 @claim(
     "mremap.fixed.1",
     PAGE,
-    "MREMAP_FIXED: Any previous mapping at the address range specified by new_address and new_size is unmapped.",
+    "MREMAP_FIXED [...] Any previous mapping at the address range specified by new_address and "
+    "new_size is unmapped.",
     sabotage=refcount(+1, at=3),
 )
 def test_what_was_at_the_new_place_goes(subject: Subject, witness: Witness) -> None:

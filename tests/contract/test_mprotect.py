@@ -15,7 +15,13 @@ VIOLATION = (
 )
 
 
-@claim("mprotect.deny.1", PAGE, VIOLATION, sabotage=entry_bit("writable", set=True, at=2))
+@claim(
+    "mprotect.deny.1",
+    PAGE,
+    VIOLATION,
+    reading="Writes to what became read-only.",
+    sabotage=entry_bit("writable", set=True, at=2),
+)
 def test_read_only_takes_the_write_away(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     assert witness.pages(area).writable == 1
@@ -63,6 +69,7 @@ def test_prot_read_can_be_read(subject: Subject, witness: Witness) -> None:
     "mprotect.write.1",
     PAGE,
     "PROT_WRITE: The memory can be modified.",
+    reading="What was read-only can be written.",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_prot_write_can_be_modified(subject: Subject, witness: Witness) -> None:
@@ -106,7 +113,13 @@ def test_prot_exec_can_be_executed(subject: Subject, witness: Witness) -> None:
     subject.must(subject.execute(area.start))
 
 
-@claim("mprotect.exec.2", PAGE, VIOLATION, sabotage=entry_bit("executable", set=True))
+@claim(
+    "mprotect.exec.2",
+    PAGE,
+    VIOLATION,
+    reading="Execution of what may no longer be executed.",
+    sabotage=entry_bit("executable", set=True),
+)
 def test_execute_is_taken_away(subject: Subject, witness: Witness) -> None:
     area = subject.code(subject.returning())
     subject.must(subject.execute(area.start))
@@ -120,8 +133,8 @@ def test_execute_is_taken_away(subject: Subject, witness: Witness) -> None:
 @claim(
     "mprotect.rier.1",
     PAGE,
-    "If READ_IMPLIES_EXEC is set in the process's personality flags, specifying PROT_READ will implicitly add "
-    "PROT_EXEC.",
+    "If READ_IMPLIES_EXEC is set in the process's personality flags (see personality(2)), specifying "
+    "PROT_READ will implicitly add PROT_EXEC.",
     sabotage=entry_bit("executable", set=False, at=2),
 )
 def test_read_implies_exec_when_asked_for(subject: Subject, witness: Witness) -> None:
@@ -137,7 +150,7 @@ def test_read_implies_exec_when_asked_for(subject: Subject, witness: Witness) ->
 
 @claim(
     "mprotect.posix.write.1",
-    "POSIX mprotect()",
+    "mprotect(POSIX)",
     "No implementation shall permit a write to succeed where PROT_WRITE has not been set or shall permit any access "
     "where PROT_NONE alone has been set.",
     sabotage=entry_bit("writable", set=True, at=3),
@@ -153,7 +166,13 @@ def test_no_write_without_prot_write(subject: Subject, witness: Witness) -> None
         area.touch()
 
 
-@claim("mprotect.tlb.1", PAGE, VIOLATION, sabotage=entry_bit("writable", set=True))
+@claim(
+    "mprotect.tlb.1",
+    PAGE,
+    VIOLATION,
+    reading="The very next store to what became read-only.",
+    sabotage=entry_bit("writable", set=True),
+)
 def test_the_very_next_store_faults(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     number, read = subject.agent.abi["__NR_mprotect"], subject.protection("r")
@@ -164,7 +183,13 @@ def test_the_very_next_store_faults(subject: Subject, witness: Witness) -> None:
     assert witness.pages(area).writable == 0
 
 
-@claim("mprotect.tlb.2", PAGE, VIOLATION, sabotage=entry_bit("user", set=True))
+@claim(
+    "mprotect.tlb.2",
+    PAGE,
+    VIOLATION,
+    reading="The very next store to what became PROT_NONE.",
+    sabotage=entry_bit("user", set=True),
+)
 def test_the_very_next_store_faults_in_prot_none(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     number = subject.agent.abi["__NR_mprotect"]
@@ -174,7 +199,13 @@ def test_the_very_next_store_faults_in_prot_none(subject: Subject, witness: Witn
     assert witness.pages(area).user == 0
 
 
-@claim("mprotect.tlb.3", PAGE, VIOLATION, sabotage=entry_bit("writable", set=True))
+@claim(
+    "mprotect.tlb.3",
+    PAGE,
+    VIOLATION,
+    reading="The next store of another thread.",
+    sabotage=entry_bit("writable", set=True),
+)
 def test_the_next_store_of_another_thread_faults(subject: Subject, witness: Witness) -> None:
     area, flag = subject.mmap(pages=1).touch(), subject.mmap(pages=1, shared=True).touch(0)
     code = subject.code(store_until(subject.arch, area.start, flag.start))
@@ -191,6 +222,7 @@ def test_the_next_store_of_another_thread_faults(subject: Subject, witness: Witn
     "mprotect.own.1",
     PAGE,
     "mprotect() changes the access protections for the calling process's memory pages.",
+    reading="Another process keeps its own.",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_another_process_keeps_its_protection(subject: Subject, witness: Witness) -> None:
@@ -208,6 +240,7 @@ def test_another_process_keeps_its_protection(subject: Subject, witness: Witness
     "mprotect.thread.1",
     PAGE,
     "mprotect() changes the access protections for the calling process's memory pages.",
+    reading="A thread changes it for the whole process.",
     sabotage=entry_bit("writable", set=True),
 )
 def test_a_thread_changes_it_for_the_process(subject: Subject, witness: Witness) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Subject
-from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, refcount
+from hostwalk.sabotage import entry_bit
 from hostwalk.target import Arch
 from hostwalk.witness import Witness
 
@@ -13,12 +13,17 @@ RANGE = (
     "mprotect() changes the access protections for the calling process's memory pages containing any part of the "
     "address range in the interval [addr, addr+len-1]."
 )
-ONLY_PROTECTION = "mprotect() changes the access protections for the calling process's memory pages."
 X86_WRITE, X86_DIRTY, X86_SAVED_DIRTY = 1 << 1, 1 << 6, 1 << 58
 ARM64_RDONLY, ARM64_WRITE, ARM64_DIRTY = 1 << 7, 1 << 51, 1 << 55
 
 
-@claim("mprotect.round.1", PAGE, RANGE, sabotage=entry_bit("writable", set=False, at=2))
+@claim(
+    "mprotect.round.1",
+    PAGE,
+    RANGE,
+    reading="Whole pages change, and no neighbour.",
+    sabotage=entry_bit("writable", set=False, at=2),
+)
 def test_whole_pages_change_and_no_neighbour(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     before = witness.pages(area)
@@ -29,14 +34,26 @@ def test_whole_pages_change_and_no_neighbour(subject: Subject, witness: Witness)
     assert after.entries[3] == before.entries[3]
 
 
-@claim("mprotect.round.2", PAGE, RANGE, sabotage=entry_bit("writable", set=True, page=1))
+@claim(
+    "mprotect.round.2",
+    PAGE,
+    RANGE,
+    reading="One byte is one page.",
+    sabotage=entry_bit("writable", set=True, page=1),
+)
 def test_one_byte_is_one_page(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw").touch()
     subject.mprotect((area.address(1), 1), "r")
     assert witness.pages(area).writable == (1, 0, 1)
 
 
-@claim("mprotect.tables.1", PAGE, RANGE, sabotage=entry_bit("writable", set=True, at=2, page=4))
+@claim(
+    "mprotect.tables.1",
+    PAGE,
+    RANGE,
+    reading="A range over two page tables.",
+    sabotage=entry_bit("writable", set=True, at=2, page=4),
+)
 def test_a_range_over_two_page_tables(subject: Subject, witness: Witness) -> None:
     area = subject.across_tables(pages=8).touch()
     before = witness.pages(area)
@@ -48,7 +65,13 @@ def test_a_range_over_two_page_tables(subject: Subject, witness: Witness) -> Non
     assert (after.entries[0], after.entries[7]) == (before.entries[0], before.entries[7])
 
 
-@claim("mprotect.tables.2", PAGE, RANGE, sabotage=entry_bit("writable", set=False, at=2, page=2))
+@claim(
+    "mprotect.tables.2",
+    PAGE,
+    RANGE,
+    reading="A range up to the end of a page table.",
+    sabotage=entry_bit("writable", set=False, at=2, page=2),
+)
 def test_a_range_up_to_the_end_of_a_page_table(subject: Subject, witness: Witness) -> None:
     area = subject.across_tables(pages=4).touch()
     before = witness.pages(area)
@@ -60,7 +83,13 @@ def test_a_range_up_to_the_end_of_a_page_table(subject: Subject, witness: Witnes
     assert witness.pages(area).prot_none == 1
 
 
-@claim("mprotect.tables.3", PAGE, RANGE, sabotage=entry_bit("writable", set=True, page=7))
+@claim(
+    "mprotect.tables.3",
+    PAGE,
+    RANGE,
+    reading="Page tables that are not there are passed over.",
+    sabotage=entry_bit("writable", set=True, page=7),
+)
 def test_page_tables_that_are_not_there_are_passed_over(subject: Subject, witness: Witness) -> None:
     area = subject.across_tables(pages=8)
     area[7:].touch()
@@ -112,6 +141,7 @@ def test_a_page_shared_with_a_child_does_not_become_writable(subject: Subject, w
     "mprotect.shared.1",
     PAGE,
     "PROT_WRITE: The memory can be modified.",
+    reading="Shared memory becomes writable at once, without a fault.",
     sabotage=entry_bit("writable", set=False, at=3),
 )
 def test_shared_memory_becomes_writable_at_once(subject: Subject, witness: Witness) -> None:
@@ -128,9 +158,10 @@ def test_shared_memory_becomes_writable_at_once(subject: Subject, witness: Witne
 @claim(
     "mprotect.writenotify.1",
     "mm/mprotect.c",
-    'Writable MAP_SHARED mapping: "clean" might indicate that the FS still needs a real write-fault for '
-    'writenotify. If "dirty", the assumption is that the FS was already notified and we can simply mark the PTE '
-    "writable.",
+    'Writable MAP_SHARED mapping: "clean" might indicate that the FS still needs a real write-fault '
+    'for writenotify [...] If "dirty", the assumption is [...] the FS was already notified and we can '
+    "simply mark the PTE writable",
+    reading="A clean page of ramfs stays read-only until it is written.",
     sabotage=entry_bit("writable", set=True, page=0),
 )
 def test_a_clean_page_of_a_file_system_waits_for_its_write_fault(subject: Subject, witness: Witness) -> None:
@@ -151,118 +182,11 @@ def test_a_clean_page_of_a_file_system_waits_for_its_write_fault(subject: Subjec
     assert (noticed.writable, noticed.dirty) == (1, 1)
 
 
-@claim("mprotect.keep.1", PAGE, ONLY_PROTECTION, sabotage=entry_bit("dirty", set=False, at=3))
-def test_dirty_and_young_survive(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=2, prot="rw").touch()
-    before = witness.pages(area)
-    for prot in ("r", "none", "rw", "rx", "rwx"):
-        subject.mprotect(area, prot)
-        after = witness.pages(area)
-        assert after.pfns == before.pfns
-        assert (after.dirty, after.young) == (before.dirty, before.young) == (1, 1)
-
-
-@claim("mprotect.keep.2", PAGE, ONLY_PROTECTION, sabotage=entry_bit("dirty", set=True, at=2, page=0))
-def test_clean_stays_clean_beside_dirty(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=2, shared=True, fd=subject.memfd(2)).load()
-    area[1:].store()
-    for prot in ("r", "none", "rw"):
-        subject.mprotect(area, prot)
-        after = witness.pages(area)
-        assert after.dirty == (0, 1)
-        assert after.flag("PG_dirty")[1] in (0, 1)
-    subject.must(subject.store(area.start))
-    assert witness.pages(area).dirty == 1
-
-
-@claim("mprotect.keep.3", PAGE, ONLY_PROTECTION, sabotage=entry_bit("young", set=True, at=2, page=0))
-def test_old_stays_old(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=2, prot="rw").touch()
-    subject.clear_young()
-    for prot in ("r", "none", "rw"):
-        subject.mprotect(area, prot)
-        assert witness.pages(area).young == 0
-    subject.must(subject.load(area.start))
-    assert witness.pages(area).young == (1, 0)
-
-
-@claim("mprotect.keep.4", PAGE, ONLY_PROTECTION, sabotage=entry_bit("soft_dirty", set=True, at=2, page=0))
-def test_soft_dirty_survives(subject: Subject, witness: Witness) -> None:
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
-    area = subject.mmap(pages=2, prot="rw").touch()
-    subject.clear_soft_dirty()
-    area[1:].touch()
-    for prot in ("r", "none", "rw"):
-        subject.mprotect(area, prot)
-        assert witness.pages(area).soft_dirty == (0, 1)
-
-
-@claim("mprotect.keep.5", PAGE, ONLY_PROTECTION, sabotage=entry_bit("uffd_wp", set=False, at=2, page=0))
-def test_userfault_write_protection_survives(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=2, prot="rw").touch()
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
-    else:
-        subject.uffd_write_protect(fd, area[:1])
-    for prot in ("r", "none", "rw"):
-        subject.mprotect(area, prot)
-        after = witness.pages(area)
-        assert after.uffd_wp == (1, 0)
-        assert after.writable[0] == 0
-
-
-@claim("mprotect.keep.6", PAGE, ONLY_PROTECTION, sabotage=entry_bit("special", set=False, at=2))
-def test_special_entries_stay_special(subject: Subject, witness: Witness) -> None:
-    pages = subject.alloc_pages("compound", order=1)
-    area = subject.insert("remap_pfn_range", pages, prot="rw", shared=True).area
-    for prot, writable in (("r", 0), ("none", 0), ("rw", 1)):
-        subject.mprotect(area, prot)
-        after = witness.pages(area)
-        assert after.pfns == pages.pfns
-        assert (after.special, after.writable) == (1, writable)
-
-
-@claim("mprotect.counts.1", PAGE, ONLY_PROTECTION, sabotage=refcount(+1, at=2))
-def test_counts_stay(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=2, prot="rw").touch()
-    before, mm = witness.pages(area), witness.mm(subject)
-    for prot in ("r", "none", "rw"):
-        subject.mprotect(area, prot)
-        after = witness.pages(area)
-        assert (after.refcounts, after.mapcounts) == (before.refcounts, before.mapcounts)
-        assert witness.mm(subject).rss_anon == mm.rss_anon
-
-
-@claim("mprotect.counts.2", PAGE, ONLY_PROTECTION, sabotage=mapcount(+1, at=2))
-def test_prot_none_pages_stay_resident(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).touch()
-    before, mm = witness.pages(area), witness.mm(subject)
-    subject.mprotect(area, "none")
-    after = witness.pages(area)
-    assert (after.present, after.prot_none) == (1, 1)
-    assert (after.pfns, after.mapcounts) == (before.pfns, before.mapcounts)
-    assert witness.mm(subject).rss_shmem == mm.rss_shmem
-
-
-@claim("mprotect.content.1", PAGE, ONLY_PROTECTION, sabotage=entry_pfn(+1, at=2))
-def test_the_same_pages_stay_with_their_contents(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=2, prot="rw").touch()
-    subject.poke(area.start, b"as it was")
-    before = witness.contents(area)
-    subject.mprotect(area, "none")
-    subject.mprotect(area, "r")
-    after = witness.contents(area)
-    assert before[:9] == b"as it was"
-    assert after == before
-    assert subject.peek(area.start, 9) == b"as it was"
-
-
 @claim(
     "mprotect.same.1",
     "mm/mprotect.c",
     "The same protection again changes no entry.",
+    code="mprotect_fixup(): if (newflags == oldflags)",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_the_same_protection_changes_nothing(subject: Subject, witness: Witness) -> None:
@@ -275,9 +199,13 @@ def test_the_same_protection_changes_nothing(subject: Subject, witness: Witness)
 
 @claim(
     "mprotect.saved_dirty.1",
-    "arch/x86/include/asm/pgtable.h",
-    "Write=0,Dirty=1 PTEs are shadow stack: the kernel must not create them for other memory, and keeps the "
-    "dirty bit of read-only memory in SavedDirty.",
+    "arch/x86/include/asm/pgtable_types.h",
+    "The hardware requires shadow stack to be Write=0,Dirty=1. [...] the _PAGE_SAVED_DIRTY bit is "
+    'used instead of the HW-dirty bit, to avoid creating a wrong "shadow stack" PTEs.',
+    reading=(
+        "What mprotect() makes read-only is dirty by SavedDirty, and by the hardware's bit again when it "
+        "becomes writable."
+    ),
     kernels=">=6.6",
     sabotage=entry_bit("dirty", set=True),
 )
@@ -315,6 +243,7 @@ def test_the_hardware_dirty_state_is_kept_in_software(subject: Subject, witness:
     "mprotect.later.1",
     PAGE,
     RANGE,
+    reading="Pages that come later get it too.",
     sabotage=entry_bit("writable", set=True),
 )
 def test_pages_that_come_later_get_the_new_protection(subject: Subject, witness: Witness) -> None:

@@ -17,7 +17,7 @@ UNKNOWN_PROT = 1 << 20
 @claim(
     "mprotect.einval.1",
     PAGE,
-    "EINVAL: addr is not a multiple of the system page size.",
+    "EINVAL addr is not a valid pointer, or not a multiple of the system page size.",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_an_unaligned_address_is_einval(subject: Subject, witness: Witness) -> None:
@@ -63,7 +63,9 @@ def test_unknown_flags_are_einval(subject: Subject, witness: Witness) -> None:
 @claim(
     "mprotect.sem.1",
     PAGE,
-    "PROT_SEM: The memory can be used for atomic operations. This flag is not currently used in on any architecture.",
+    "PROT_SEM [...] The memory can be used for atomic operations. [...] but is not currently used in "
+    "on any architecture.",
+    reading="It is accepted, and changes nothing.",
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_prot_sem_is_accepted_and_means_nothing(subject: Subject, witness: Witness) -> None:
@@ -79,6 +81,7 @@ def test_prot_sem_is_accepted_and_means_nothing(subject: Subject, witness: Witne
     "mprotect.len0.1",
     "mm/mprotect.c",
     "len 0 succeeds and changes nothing, even where nothing is mapped.",
+    code="do_mprotect_pkey(): if (!len) return 0",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_length_zero_changes_nothing(subject: Subject, witness: Witness) -> None:
@@ -150,6 +153,7 @@ def test_write_to_a_read_only_file_is_eacces(subject: Subject, witness: Witness)
     "mprotect.eacces.2",
     PAGE,
     "EACCES: The memory cannot be given the specified access.",
+    reading="Execution from a mount without exec.",
     sabotage=entry_bit("executable", set=True, at=2),
 )
 def test_execute_from_a_noexec_mount_is_eacces(subject: Subject, witness: Witness) -> None:
@@ -171,6 +175,7 @@ def test_execute_from_a_noexec_mount_is_eacces(subject: Subject, witness: Witnes
     "mprotect.eacces.3",
     PAGE,
     "EACCES: The memory cannot be given the specified access.",
+    reading="Writes to a sealed file.",
     sabotage=vm_flag("VM_WRITE"),
 )
 def test_write_to_a_sealed_file_is_eacces(subject: Subject, witness: Witness) -> None:
@@ -184,9 +189,11 @@ def test_write_to_a_sealed_file_is_eacces(subject: Subject, witness: Witness) ->
 
 @claim(
     "mprotect.mdwe.1",
-    "prctl(2)",
-    "PR_MDWE_REFUSE_EXEC_GAIN: New memory mapping protections can't be writable and executable. Non-executable "
-    "mappings can't become executable.",
+    "include/linux/mman.h",
+    "Denies creating a writable executable mapping or gaining executable permissions.",
+    reading=(
+        "After prctl(PR_SET_MDWE) memory that was writable does not become executable, and no entry changes."
+    ),
     kernels=">=6.3",
     sabotage=entry_bit("executable", set=True, at=2),
 )
@@ -206,8 +213,8 @@ def test_mdwe_refuses_to_make_memory_executable(subject: Subject, witness: Witne
 @claim(
     "mprotect.mseal.1",
     "Documentation/userspace-api/mseal.rst",
-    "mprotect and pkey_mprotect are blocked because they changes the protection bits (RWX) of the mapping. "
-    "Kernel will return -EPERM for blocked syscalls.",
+    "mprotect and pkey_mprotect are blocked because they changes the protection bits (RWX) of the "
+    "mapping. [...] Kernel will return -EPERM for blocked syscalls.",
     kernels=">=6.10",
     sabotage=entry_bit("writable", set=False, at=2),
 )
@@ -229,7 +236,7 @@ def _unaffordable(subject: Subject) -> Area:
 
 @claim(
     "mprotect.commit.1",
-    "POSIX mprotect()",
+    "mprotect(POSIX)",
     "[ENOMEM] The prot argument specifies PROT_WRITE on a MAP_PRIVATE mapping, and it would require more space "
     "than the system is able to supply for locking the private pages, if required.",
     sabotage=committed(+1, at=2),
@@ -245,7 +252,7 @@ def test_more_than_can_be_committed_is_enomem(subject: Subject, witness: Witness
 
 @claim(
     "mprotect.posix.eagain.1",
-    "POSIX mprotect()",
+    "mprotect(POSIX)",
     "[EAGAIN] The prot argument specifies PROT_WRITE over a MAP_PRIVATE mapping and there are insufficient memory "
     "resources to reserve for locking the private page.",
     sabotage=vm_flag("VM_WRITE"),
@@ -266,8 +273,12 @@ def test_insufficient_memory_is_eagain(subject: Subject, witness: Witness) -> No
 @claim(
     "mprotect.data.1",
     "getrlimit(2)",
-    "RLIMIT_DATA: This limit affects calls to brk(2), sbrk(2), and (since Linux 4.7) mmap(2), which fail with "
-    "the error ENOMEM upon encountering the soft limit of this resource.",
+    "RLIMIT_DATA This is the maximum size of the process's data segment [...] This limit affects "
+    "calls to brk(2), sbrk(2), and (since Linux 4.7) mmap(2), which fail with the error ENOMEM upon "
+    "encountering the soft limit of this resource.",
+    reading=(
+        "mprotect() that would make too much private memory writable is ENOMEM as well, and charges nothing."
+    ),
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_memory_becomes_data_within_the_limit_only(subject: Subject, witness: Witness) -> None:

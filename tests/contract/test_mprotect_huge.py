@@ -25,7 +25,13 @@ def _huge(subject: Subject, witness: Witness) -> tuple[Area, Pages]:
     return area, before
 
 
-@claim("mprotect.thp.1", PAGE, RANGE, sabotage=entry_bit("writable", set=True, at=2))
+@claim(
+    "mprotect.thp.1",
+    PAGE,
+    RANGE,
+    reading="A whole huge page changes in one entry.",
+    sabotage=entry_bit("writable", set=True, at=2),
+)
 def test_a_whole_huge_page_changes_in_one_entry(subject: Subject, witness: Witness) -> None:
     area, before = _huge(subject, witness)
     subject.mprotect(area, "r")
@@ -40,7 +46,13 @@ def test_a_whole_huge_page_changes_in_one_entry(subject: Subject, witness: Witne
     assert (again.pfns, again.huge, again.writable) == (before.pfns, 1, 1)
 
 
-@claim("mprotect.thp.2", PAGE, RANGE, sabotage=entry_bit("user", set=True, at=2))
+@claim(
+    "mprotect.thp.2",
+    PAGE,
+    RANGE,
+    reading="A huge page that nobody may access stays one.",
+    sabotage=entry_bit("user", set=True, at=2),
+)
 def test_a_huge_page_out_of_reach(subject: Subject, witness: Witness) -> None:
     area, before = _huge(subject, witness)
     subject.mprotect(area, "none")
@@ -55,7 +67,13 @@ def test_a_huge_page_out_of_reach(subject: Subject, witness: Witness) -> None:
     assert (again.pfns, again.huge, again.writable) == (before.pfns, 1, 1)
 
 
-@claim("mprotect.thp.3", PAGE, RANGE, sabotage=entry_bit("writable", set=True, at=2, page=5))
+@claim(
+    "mprotect.thp.3",
+    PAGE,
+    RANGE,
+    reading="A part of a huge page: it is split, the rest keeps its protection.",
+    sabotage=entry_bit("writable", set=True, at=2, page=5),
+)
 def test_a_part_of_a_huge_page(subject: Subject, witness: Witness) -> None:
     area, before = _huge(subject, witness)
     area.touch(3)
@@ -68,7 +86,13 @@ def test_a_part_of_a_huge_page(subject: Subject, witness: Witness) -> None:
     assert after.mapcounts == 1
 
 
-@claim("mprotect.thp.4", PAGE, RANGE, sabotage=entry_pfn(+1, at=2, page=0))
+@claim(
+    "mprotect.thp.4",
+    PAGE,
+    RANGE,
+    reading="No page of a split huge page is lost.",
+    sabotage=entry_pfn(+1, at=2, page=0),
+)
 def test_no_page_of_a_split_huge_page_is_lost(subject: Subject, witness: Witness) -> None:
     area, before = _huge(subject, witness)
     rss = witness.mm(subject).rss_anon
@@ -94,7 +118,8 @@ def _hugetlb(subject: Subject, pages: int) -> Area:
 @claim(
     "mprotect.hugetlb.1",
     "mm/hugetlb.c",
-    "mprotect() of a part of a huge page is EINVAL: hugetlb_vm_op_split() refuses addresses inside one.",
+    "mprotect() of a part of a huge page is EINVAL, and no entry changes.",
+    code="hugetlb_vm_op_split()",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_a_part_of_a_hugetlb_page_is_einval(subject: Subject, witness: Witness) -> None:
@@ -109,7 +134,13 @@ def test_a_part_of_a_hugetlb_page_is_einval(subject: Subject, witness: Witness) 
     assert after.entries == before.entries
 
 
-@claim("mprotect.hugetlb.2", PAGE, RANGE, sabotage=entry_bit("writable", set=True, at=2))
+@claim(
+    "mprotect.hugetlb.2",
+    PAGE,
+    RANGE,
+    reading="A whole hugetlb page.",
+    sabotage=entry_bit("writable", set=True, at=2),
+)
 def test_a_whole_hugetlb_page(subject: Subject, witness: Witness) -> None:
     with subject.sysctl("vm/nr_hugepages", 1) as pages:
         area = _hugetlb(subject, pages)

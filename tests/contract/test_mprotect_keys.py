@@ -56,8 +56,8 @@ def test_no_key_is_mprotect(subject: Subject, witness: Witness) -> None:
 
 @claim(
     "pkey_mprotect.einval.1",
-    PAGE,
-    "EINVAL: pkey has not been allocated with pkey_alloc(2)",
+    "mprotect(2)",
+    "EINVAL (pkey_mprotect()) pkey has not been allocated with pkey_alloc(2)",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_a_key_that_is_not_allocated_is_einval(subject: Subject, witness: Witness) -> None:
@@ -135,8 +135,10 @@ def test_mprotect_keeps_the_key(subject: Subject, witness: Witness) -> None:
 @claim(
     "pkey_mprotect.deny.1",
     "pkeys(7)",
-    "When a protection key violation occurs, the signal is SIGSEGV with si_code SEGV_PKUERR; permissions are the "
-    "conjunction of those of the page tables and those of the key.",
+    "Protection keys work in conjunction with the existing PROT_READ, PROT_WRITE, and PROT_EXEC "
+    "permissions [...] If a process performs an access that violates pkey restrictions, it receives a "
+    "SIGSEGV signal.",
+    reading="A key denies a store that the entry allows: SEGV_PKUERR.",
     sabotage=entry_bit("writable", set=False),
 )
 def test_a_key_denies_what_the_entry_allows(subject: Subject, witness: Witness) -> None:
@@ -165,8 +167,10 @@ def test_execute_only_memory_executes(subject: Subject, witness: Witness) -> Non
 
 @claim(
     "mprotect.xonly.2",
-    "pkeys(7)",
-    "Protection keys make execute-only memory: mprotect(PROT_EXEC) sets a key implicitly that denies every read.",
+    "arch/x86/mm/pkeys.c",
+    "mprotect(PROT_EXEC) makes execute-only memory of a protection key: nothing can be read there, "
+    "and everything executed.",
+    code="__execute_only_pkey(), __arch_override_mprotect_pkey()",
     sabotage=entry_bit("executable", set=False),
 )
 def test_execute_only_memory_cannot_be_read(subject: Subject, witness: Witness) -> None:

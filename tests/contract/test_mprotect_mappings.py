@@ -14,7 +14,13 @@ SPLITS = (
 )
 
 
-@claim("mprotect.vma.1", PAGE, SPLITS, sabotage=vm_flag("VM_WRITE", at=2))
+@claim(
+    "mprotect.vma.1",
+    PAGE,
+    SPLITS,
+    reading="The mapping becomes three.",
+    sabotage=vm_flag("VM_WRITE", at=2),
+)
 def test_the_mapping_becomes_three(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=5).touch()
     count = witness.mm(subject).map_count
@@ -29,7 +35,13 @@ def test_the_mapping_becomes_three(subject: Subject, witness: Witness) -> None:
     assert ["VM_WRITE" in each.flags for each in (first, middle, last)] == [True, False, True]
 
 
-@claim("mprotect.vma.2", PAGE, SPLITS, sabotage=vm_edge("vm_end", -1, at=2))
+@claim(
+    "mprotect.vma.2",
+    PAGE,
+    SPLITS,
+    reading="Equal neighbours become one again.",
+    sabotage=vm_edge("vm_end", -1, at=2),
+)
 def test_equal_neighbours_become_one_again(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=5).touch()
     before, count = witness.vma(area), witness.mm(subject).map_count
@@ -40,7 +52,13 @@ def test_equal_neighbours_become_one_again(subject: Subject, witness: Witness) -
     assert witness.mm(subject).map_count == count
 
 
-@claim("mprotect.vma.3", PAGE, SPLITS, sabotage=vm_edge("vm_end", +1))
+@claim(
+    "mprotect.vma.3",
+    PAGE,
+    SPLITS,
+    reading="A border moves.",
+    sabotage=vm_edge("vm_end", +1),
+)
 def test_a_border_moves(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=6).touch()
     subject.mprotect(area[:2], "r")
@@ -59,6 +77,7 @@ def test_a_border_moves(subject: Subject, witness: Witness) -> None:
     PAGE,
     "mprotect() changes the access protections for the calling process's memory pages containing any part of the "
     "address range in the interval [addr, addr+len-1].",
+    reading="A range over several mappings.",
     sabotage=vm_flag("VM_WRITE", at=3),
 )
 def test_a_range_over_several_mappings(subject: Subject, witness: Witness) -> None:
@@ -75,6 +94,7 @@ def test_a_range_over_several_mappings(subject: Subject, witness: Witness) -> No
     "mprotect.flags.1",
     PAGE,
     "mprotect() changes the access protections for the calling process's memory pages.",
+    reading="Nothing but the protection: every other flag of the mapping stays.",
     sabotage=vm_flag("VM_LOCKED", at=2),
 )
 def test_every_other_flag_of_the_mapping_stays(subject: Subject, witness: Witness) -> None:
@@ -172,6 +192,7 @@ def test_the_charge_goes_when_untouched_memory_becomes_read_only(subject: Subjec
     "mprotect.charge.4",
     "mm/mprotect.c",
     "Shared memory and what is mapped with MAP_NORESERVE is not charged when it becomes writable.",
+    code="mprotect_fixup(): VM_SHARED|VM_NORESERVE",
     sabotage=committed(+1, at=2),
 )
 def test_shared_memory_is_not_charged_again(subject: Subject, witness: Witness) -> None:
@@ -188,6 +209,7 @@ def test_shared_memory_is_not_charged_again(subject: Subject, witness: Witness) 
     "mprotect.stat.1",
     PAGE,
     "mprotect() changes the access protections for the calling process's memory pages.",
+    reading="Nothing but the protection: total_vm and page tables stay, data_vm follows.",
     sabotage=mm_counter("total_vm", +1, at=2),
 )
 def test_what_is_mapped_in_all_stays(subject: Subject, witness: Witness) -> None:

@@ -18,7 +18,13 @@ SUNOS = (
 )
 
 
-@claim("mprotect.enomem.1", PAGE, NOT_MAPPED, sabotage=entry_bit("writable", set=True, at=1, page=0))
+@claim(
+    "mprotect.enomem.1",
+    PAGE,
+    NOT_MAPPED,
+    reading="A hole: the pages before it have changed, those behind it have not.",
+    sabotage=entry_bit("writable", set=True, at=1, page=0),
+)
 def test_a_hole_is_enomem_after_the_pages_before_it(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=5, prot="rw").touch()
     subject.munmap(area[2:3])
@@ -31,7 +37,13 @@ def test_a_hole_is_enomem_after_the_pages_before_it(subject: Subject, witness: W
     assert "VM_WRITE" in witness.vma(area[3:]).flags
 
 
-@claim("mprotect.enomem.4", PAGE, NOT_MAPPED, sabotage=entry_bit("writable", set=False, at=2))
+@claim(
+    "mprotect.enomem.4",
+    PAGE,
+    NOT_MAPPED,
+    reading="The first page is missing: nothing changes.",
+    sabotage=entry_bit("writable", set=False, at=2),
+)
 def test_an_unmapped_first_page_is_enomem_and_changes_nothing(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     subject.munmap(area[:1])
@@ -43,7 +55,13 @@ def test_an_unmapped_first_page_is_enomem_and_changes_nothing(subject: Subject, 
     assert witness.pages(area).entries == before.entries
 
 
-@claim("mprotect.enomem.5", PAGE, NOT_MAPPED, sabotage=entry_bit("writable", set=True))
+@claim(
+    "mprotect.enomem.5",
+    PAGE,
+    NOT_MAPPED,
+    reading="The last page is missing: all others have changed.",
+    sabotage=entry_bit("writable", set=True),
+)
 def test_an_unmapped_last_page_is_enomem_after_all_others(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     subject.munmap(area[3:])
@@ -54,7 +72,14 @@ def test_an_unmapped_last_page_is_enomem_after_all_others(subject: Subject, witn
         subject.store(area.address(2))
 
 
-@claim("mprotect.partial.1", PAGE, SUNOS, sabotage=entry_bit("writable", set=True, page=0))
+@claim(
+    "mprotect.partial.1",
+    "mprotect(SunOS)",
+    "If the error occurs on some page at addr2, then the protections of all whole pages in the range "
+    "[addr, addr2] will have been changed.",
+    reading="A mapping that cannot be given the right: all pages before it have changed, none behind it.",
+    sabotage=entry_bit("writable", set=True, page=0),
+)
 def test_eacces_comes_after_the_pages_before_it(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rx").load()
     read_only = subject.open(f"/proc/self/fd/{subject.memfd(1)}", "O_RDONLY")
@@ -86,7 +111,7 @@ def test_eperm_comes_after_the_pages_before_it(subject: Subject, witness: Witnes
 
 @claim(
     "mprotect.partial.3",
-    "POSIX mprotect()",
+    "mprotect(POSIX)",
     "If mprotect() fails for reasons other than [EINVAL], the protections on some of the pages in the range "
     "[addr,addr+len) may have been changed.",
     sabotage=entry_bit("writable", set=False, at=2),
@@ -126,7 +151,9 @@ def test_growsdown_reaches_the_beginning(subject: Subject, witness: Witness) -> 
 @claim(
     "mprotect.growsdown.2",
     PAGE,
-    "PROT_GROWSDOWN: which should be a stack segment or a segment mapped with the MAP_GROWSDOWN flag set.",
+    "PROT_GROWSDOWN Apply the protection mode down to the beginning of a mapping that grows downward "
+    "(which should be a stack segment or a segment mapped with the MAP_GROWSDOWN flag set).",
+    reading="Of any other mapping it is EINVAL, and nothing changes.",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_growsdown_elsewhere_is_einval(subject: Subject, witness: Witness) -> None:
@@ -140,8 +167,10 @@ def test_growsdown_elsewhere_is_einval(subject: Subject, witness: Witness) -> No
 @claim(
     "mprotect.growsup.1",
     PAGE,
-    "PROT_GROWSUP: Apply the protection mode up to the end of a mapping that grows upwards. (Such mappings are "
-    "created for the stack area on architectures that have an upwardly growing stack.)",
+    "PROT_GROWSUP Apply the protection mode up to the end of a mapping that grows upwards. (Such "
+    "mappings are created for the stack area on architectures [...] that have an upwardly growing "
+    "stack.)",
+    reading="On these architectures it is EINVAL, and nothing changes.",
     sabotage=entry_bit("writable", set=False, at=2),
 )
 def test_growsup_is_einval_where_nothing_grows_up(subject: Subject, witness: Witness) -> None:

@@ -23,7 +23,13 @@ TOO_MANY = (
 SPARE_MAPPINGS = 40
 
 
-@claim("munmap.gone.1", PAGE, DELETES, sabotage=entry_bit("present", set=True, at=2))
+@claim(
+    "munmap.gone.1",
+    PAGE,
+    DELETES,
+    reading="No entry is left.",
+    sabotage=entry_bit("present", set=True, at=2),
+)
 def test_munmap_leaves_no_entry(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, prot="rw").touch()
     before = witness.pages(area)
@@ -36,7 +42,13 @@ def test_munmap_leaves_no_entry(subject: Subject, witness: Witness) -> None:
             access(area.address(1))
 
 
-@claim("munmap.part.1", PAGE, ALL_PAGES, sabotage=entry_bit("present", set=True, at=2, page=2))
+@claim(
+    "munmap.part.1",
+    PAGE,
+    ALL_PAGES,
+    reading="Every page with a part of the range goes, no other.",
+    sabotage=entry_bit("present", set=True, at=2, page=2),
+)
 def test_every_page_with_a_part_of_the_range_goes(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4).touch()
     before = witness.pages(area)
@@ -46,7 +58,13 @@ def test_every_page_with_a_part_of_the_range_goes(subject: Subject, witness: Wit
     assert (after.entries[0], after.entries[3]) == (before.entries[0], before.entries[3])
 
 
-@claim("munmap.tables.1", PAGE, DELETES, sabotage=entry_bit("present", set=False, at=2, page=7))
+@claim(
+    "munmap.tables.1",
+    PAGE,
+    DELETES,
+    reading="A range over two page tables.",
+    sabotage=entry_bit("present", set=False, at=2, page=7),
+)
 def test_a_range_over_two_page_tables(subject: Subject, witness: Witness) -> None:
     area = subject.across_tables(pages=8).touch()
     before, rss = witness.pages(area), witness.mm(subject).rss_anon
@@ -62,6 +80,7 @@ def test_a_range_over_two_page_tables(subject: Subject, witness: Witness) -> Non
     "munmap.free.1",
     "mm/memory.c",
     "The pages of a private mapping are given back.",
+    code="zap_pte_range()",
     sabotage=refcount(+1, at=2),
 )
 def test_munmap_frees_private_pages(subject: Subject, witness: Witness) -> None:
@@ -76,6 +95,7 @@ def test_munmap_frees_private_pages(subject: Subject, witness: Witness) -> None:
     "munmap.dirty.1",
     "mm/memory.c",
     "A dirty entry makes its page dirty when it goes: what was written is not lost.",
+    code="zap_pte_range()",
     sabotage=entry_pfn(+1),
 )
 def test_what_was_written_stays_in_the_file(subject: Subject, witness: Witness) -> None:
@@ -115,6 +135,7 @@ def test_an_unaligned_address_is_einval(subject: Subject, witness: Witness) -> N
     "munmap.einval.1",
     "mmap(2)",
     "EINVAL: We don't like addr, length, or offset (e.g., they are too large, or not aligned on a page boundary).",
+    reading="munmap() of a range that is too large: nothing is unmapped.",
     sabotage=entry_bit("present", set=False, at=2),
 )
 def test_a_range_that_is_too_large_is_einval(subject: Subject, witness: Witness) -> None:
@@ -144,7 +165,13 @@ def test_an_empty_range_is_no_error(subject: Subject, witness: Witness) -> None:
     assert witness.mm(subject).total_vm == before.total_vm - 2
 
 
-@claim("munmap.split.1", PAGE, DELETES, sabotage=vm_edge("vm_end", +1))
+@claim(
+    "munmap.split.1",
+    PAGE,
+    DELETES,
+    reading="A hole splits the mapping.",
+    sabotage=vm_edge("vm_end", +1),
+)
 def test_a_hole_splits_the_mapping(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=5).touch()
     count = witness.mm(subject).map_count
@@ -175,6 +202,7 @@ def test_too_many_mappings_is_enomem(subject: Subject, witness: Witness) -> None
     "munmap.charge.1",
     "mm/mmap.c",
     "What was charged for private writable memory is given back.",
+    code="vm_unacct_memory()",
     sabotage=committed(+1, at=2),
 )
 def test_the_charge_is_given_back(subject: Subject, witness: Witness) -> None:
@@ -192,6 +220,7 @@ def test_the_charge_is_given_back(subject: Subject, witness: Witness) -> None:
     "munmap.tables.2",
     "mm/memory.c",
     "Page tables that map nothing any more are freed, and counted in pgtables_bytes.",
+    code="free_pgtables()",
     sabotage=mm_counter("pgtables_bytes", 1 << 12, at=3),
 )
 def test_empty_page_tables_are_freed(subject: Subject, witness: Witness) -> None:
@@ -242,7 +271,13 @@ def test_the_end_of_a_process_unmaps(subject: Subject, witness: Witness) -> None
     assert (after.mapcounts, after.refcounts) == (before.mapcounts, before.refcounts)
 
 
-@claim("munmap.thp.1", PAGE, ALL_PAGES, sabotage=entry_bit("present", set=True, at=3, page=3))
+@claim(
+    "munmap.thp.1",
+    PAGE,
+    ALL_PAGES,
+    reading="A part of a huge page.",
+    sabotage=entry_bit("present", set=True, at=3, page=3),
+)
 def test_a_part_of_a_huge_page_is_unmapped(subject: Subject, witness: Witness) -> None:
     area = subject.huge_page()
     if area is None or witness.pages(area).huge != 1:

@@ -56,9 +56,12 @@ def test_a_fast_pin_adds_the_bias(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "pin.mm.1", "include/linux/sched/coredump.h", "MMF_HAS_PINNED: FOLL_PIN has run, never cleared",
+    "pin.mm.1",
+    "include/linux/sched/coredump.h",
+    "FOLL_PIN has run, never cleared",
+    reading="MMF_HAS_PINNED is set in the mm whose pages are pinned.",
     sabotage=mm_flag("MMF_HAS_PINNED", at=2),
-)  # fmt: skip
+)
 def test_the_mm_is_marked(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     assert not witness.mm(subject).has_flag("MMF_HAS_PINNED")
@@ -67,10 +70,11 @@ def test_the_mm_is_marked(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "pin.dirty.1", "unpin_user_pages_dirty_lock(9)",
-    "make that page dirty, if @make_dirty is true, and if the page was previously listed as clean.",
+    "pin.dirty.1",
+    "unpin_user_pages_dirty_lock(9)",
+    "make that page [...] dirty, if @make_dirty is true, and if the page was previously listed as clean.",
     sabotage=page_flag("PG_dirty", set=False, at=2),
-)  # fmt: skip
+)
 def test_unpin_dirty_lock_leaves_the_page_dirty(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw", shared=True, fd=subject.memfd(1)).load()
     before = witness.pages(area)
@@ -82,7 +86,13 @@ def test_unpin_dirty_lock_leaves_the_page_dirty(subject: Subject, witness: Witne
         assert after.refcounts == before.refcounts
 
 
-@claim("pin.ref.1", RST, "pins pages by incrementing each by a special value", sabotage=refcount(-1, at=3))
+@claim(
+    "pin.ref.1",
+    RST,
+    "pins pages by incrementing each by a special value",
+    reading="Pins of one page add up.",
+    sabotage=refcount(-1, at=3),
+)
 def test_pins_of_one_page_add_up(subject: Subject, witness: Witness) -> None:
     bias = witness.layout["GUP_PIN_COUNTING_BIAS"]
     area = subject.mmap(pages=2, prot="rw").touch()
@@ -110,7 +120,13 @@ def test_pins_and_references_of_one_page(subject: Subject, witness: Witness) -> 
         assert witness.pages(area).refcounts == before.refcounts + bias
 
 
-@claim("pin.ref.3", RST, "pins pages by incrementing each by a special value", sabotage=refcount(-1, at=2))
+@claim(
+    "pin.ref.3",
+    RST,
+    "pins pages by incrementing each by a special value",
+    reading="A page at two addresses is pinned twice.",
+    sabotage=refcount(-1, at=2),
+)
 def test_a_page_at_two_addresses_is_pinned_twice(subject: Subject, witness: Witness) -> None:
     around, fd = subject.mmap(pages=2, prot="none"), subject.memfd(1)
     for page in (around[0], around[1]):
@@ -125,9 +141,12 @@ def test_a_page_at_two_addresses_is_pinned_twice(subject: Subject, witness: Witn
 
 
 @claim(
-    "pin.partial.1", "pin_user_pages_fast(9)", "This may be fewer than the number requested.",
+    "pin.partial.1",
+    "get_user_pages_fast(9)",
+    "This may be fewer than the number requested.",
+    reading="pin_user_pages_fast(), which is nearly the same.",
     sabotage=refcount(+1, at=2),
-)  # fmt: skip
+)
 def test_a_hole_keeps_the_pins_before_it(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     subject.munmap(area[2:3])
@@ -183,9 +202,12 @@ def test_references_are_no_pins_in_the_statistics(subject: Subject, witness: Wit
 
 
 @claim(
-    "pin.touch.1", PAGE, "Nearly the same as get_user_pages(), except that FOLL_TOUCH is not set",
+    "pin.touch.1",
+    PAGE,
+    "Nearly the same as get_user_pages(), except that FOLL_TOUCH is not set",
+    reading="Nothing is marked accessed.",
     sabotage=page_flag("PG_referenced", set=True, at=2),
-)  # fmt: skip
+)
 def test_pin_user_pages_marks_nothing_accessed(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     before = witness.pages(area)
@@ -197,10 +219,12 @@ def test_pin_user_pages_marks_nothing_accessed(subject: Subject, witness: Witnes
 
 
 @claim(
-    "pin.touch.2", "pin_user_pages_remote(9)",
+    "pin.touch.2",
+    "pin_user_pages_remote(9)",
     "Nearly the same as get_user_pages_remote(), except that FOLL_PIN is set.",
+    reading="The remote and unlocked calls mark the page accessed.",
     sabotage=page_flag("PG_referenced", set=False, at=2),
-)  # fmt: skip
+)
 def test_the_remote_and_unlocked_calls_mark_it_accessed(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     assert witness.pages(area).flag("PG_referenced") == 0
@@ -209,9 +233,12 @@ def test_the_remote_and_unlocked_calls_mark_it_accessed(subject: Subject, witnes
 
 
 @claim(
-    "pin.touch.3", PAGE, "Nearly the same as get_user_pages(), except that FOLL_TOUCH is not set",
+    "pin.touch.3",
+    PAGE,
+    "Nearly the same as get_user_pages(), except that FOLL_TOUCH is not set",
+    reading="A pin for writing leaves a clean page clean.",
     sabotage=page_flag("PG_dirty", set=True, at=2),
-)  # fmt: skip
+)
 def test_a_pin_for_writing_leaves_a_clean_page_clean(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).load()
     assert witness.pages(area).flag("PG_dirty") == 0

@@ -19,10 +19,13 @@ KSM_SECONDS = 20.0
 
 
 @claim(
-    "pin.fork.1", MM, "This should most likely only be called during fork() to see whether we should break the cow "
+    "pin.fork.1",
+    MM,
+    "This should most likely only be called during fork() to see whether we should break the cow "
     "immediately for an anon page on the src mm.",
+    reading="fork() gives the child a copy of a pinned page at once; the parent keeps the page.",
     sabotage=entry_pfn(+1),
-)  # fmt: skip
+)
 def test_fork_copies_a_pinned_page(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     with subject.pin_user_pages(area[:1], write=True) as pins, subject.fork() as child:
@@ -35,9 +38,12 @@ def test_fork_copies_a_pinned_page(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "pin.fork.2", RST, "pin_user_pages() write to the data within the pages unpin_user_pages()",
+    "pin.fork.2",
+    RST,
+    "pin_user_pages() write to the data within the pages unpin_user_pages()",
+    reading="The parent goes on writing to the page that is pinned, fork() or not.",
     sabotage=entry_pfn(+1),
-)  # fmt: skip
+)
 def test_the_parent_goes_on_writing_to_the_pinned_page(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch(1)
     with subject.pin_user_pages(area, write=True) as pins, subject.fork() as child:
@@ -48,9 +54,12 @@ def test_the_parent_goes_on_writing_to_the_pinned_page(subject: Subject, witness
 
 
 @claim(
-    "pin.fork.3", MM, "see whether we should break the cow immediately for an anon page on the src mm.",
+    "pin.fork.3",
+    MM,
+    "see whether we should break the cow immediately for an anon page on the src mm.",
+    reading="A page that is pinned for reading too.",
     sabotage=entry_pfn(+1),
-)  # fmt: skip
+)
 def test_fork_copies_a_page_pinned_for_reading(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     with subject.pin_user_pages_fast(area) as pins, subject.fork() as child:
@@ -60,9 +69,12 @@ def test_fork_copies_a_page_pinned_for_reading(subject: Subject, witness: Witnes
 
 
 @claim(
-    "pin.fork.4", MM, "see whether we should break the cow immediately for an anon page on the src mm.",
+    "pin.fork.4",
+    MM,
+    "see whether we should break the cow immediately for an anon page on the src mm.",
+    reading="What was unpinned is shared again.",
     sabotage=entry_pfn(+1),
-)  # fmt: skip
+)
 def test_fork_shares_what_was_unpinned(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
     with subject.pin_user_pages(area, write=True):
@@ -74,9 +86,12 @@ def test_fork_shares_what_was_unpinned(subject: Subject, witness: Witness) -> No
 
 
 @claim(
-    "pin.mm.2", "include/linux/sched/coredump.h", "MMF_HAS_PINNED: FOLL_PIN has run, never cleared",
+    "pin.mm.2",
+    "include/linux/sched/coredump.h",
+    "FOLL_PIN has run, never cleared",
+    reading="MMF_HAS_PINNED stays when all is unpinned; a child has none.",
     sabotage=mm_flag("MMF_HAS_PINNED"),
-)  # fmt: skip
+)
 def test_the_mark_stays_and_is_not_inherited(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     with subject.pin_user_pages(area, write=True):
@@ -87,9 +102,12 @@ def test_the_mark_stays_and_is_not_inherited(subject: Subject, witness: Witness)
 
 
 @claim(
-    "pin.mm.3", "include/linux/sched/coredump.h", "MMF_HAS_PINNED: FOLL_PIN has run",
+    "pin.mm.3",
+    "include/linux/sched/coredump.h",
+    "FOLL_PIN has run",
+    reading="MMF_HAS_PINNED is not set by get_user_pages().",
     sabotage=mm_flag("MMF_HAS_PINNED"),
-)  # fmt: skip
+)
 def test_get_user_pages_does_not_mark_the_mm(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     with subject.get_user_pages(area, write=True), subject.get_user_pages_fast(area):
@@ -97,9 +115,12 @@ def test_get_user_pages_does_not_mark_the_mm(subject: Subject, witness: Witness)
 
 
 @claim(
-    "pin.mm.4", "include/linux/sched/coredump.h", "MMF_HAS_PINNED: FOLL_PIN has run",
+    "pin.mm.4",
+    "include/linux/sched/coredump.h",
+    "FOLL_PIN has run",
+    reading="MMF_HAS_PINNED is set in the other mm by a remote pin.",
     sabotage=mm_flag("MMF_HAS_PINNED", at=2),
-)  # fmt: skip
+)
 def test_a_remote_pin_marks_the_other_mm(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").touch()
     with subject.fork() as child, subject.pin_user_pages_remote(child, area, write=True):
@@ -156,7 +177,14 @@ def test_a_read_reference_shares_what_fork_shared(subject: Subject, witness: Wit
         assert mine.exclusive == 0
 
 
-@claim("pin.zero.1", PAGE, ZERO, sabotage=refcount(+1024, at=2), kernels=">=6.1")
+@claim(
+    "pin.zero.1",
+    PAGE,
+    ZERO,
+    reading="The zero page's count stays.",
+    sabotage=refcount(+1024, at=2),
+    kernels=">=6.1",
+)
 def test_the_zero_page_is_not_counted(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=1, prot="rw").load()
     before = witness.pages(area)
@@ -171,7 +199,13 @@ def test_the_zero_page_is_not_counted(subject: Subject, witness: Witness) -> Non
         assert witness.pages(area).refcounts == before.refcounts
 
 
-@claim("pin.zero.2", PAGE, ZERO, sabotage=node_counter("NR_FOLL_PIN_ACQUIRED", +1, at=2))
+@claim(
+    "pin.zero.2",
+    PAGE,
+    ZERO,
+    reading="It is no pin in the statistics either.",
+    sabotage=node_counter("NR_FOLL_PIN_ACQUIRED", +1, at=2),
+)
 def test_the_zero_page_is_no_pin_in_the_statistics(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").load()
     before = witness.counters()
@@ -183,7 +217,11 @@ def test_the_zero_page_is_no_pin_in_the_statistics(subject: Subject, witness: Wi
 
 
 @claim(
-    "pin.zero.3", RST, "FOLL_GET: incrementing the refcount of each page by +1", sabotage=refcount(-1, at=2)
+    "pin.zero.3",
+    RST,
+    "proceeds to pin pages by incrementing the refcount of each page by +1.",
+    reading="FOLL_GET counts the zero page too.",
+    sabotage=refcount(-1, at=2),
 )
 def test_a_reference_to_the_zero_page_is_counted(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").load()
@@ -196,9 +234,13 @@ def test_a_reference_to_the_zero_page_is_counted(subject: Subject, witness: Witn
 
 
 @claim(
-    "pin.longterm.1", INTERNAL, "we only care about writable private (COW) mappings where we have to break COW early.",
-    kernels=">=6.2", sabotage=entry_pfn(+1),
-)  # fmt: skip
+    "pin.longterm.1",
+    INTERNAL,
+    "we only care about writable private (COW) mappings where we have to break COW early.",
+    reading="A long-term pin for reading replaces the zero page.",
+    kernels=">=6.2",
+    sabotage=entry_pfn(+1),
+)
 def test_a_longterm_read_replaces_the_zero_page(subject: Subject, witness: Witness) -> None:
     for call in (subject.pin_user_pages, subject.pin_user_pages_fast):
         area = subject.mmap(pages=2, prot="rw").load()
@@ -212,9 +254,13 @@ def test_a_longterm_read_replaces_the_zero_page(subject: Subject, witness: Witne
 
 
 @claim(
-    "pin.longterm.2", INTERNAL, "we only care about writable private (COW) mappings where we have to break COW early.",
-    kernels=">=6.2", sabotage=entry_pfn(+1, at=2),
-)  # fmt: skip
+    "pin.longterm.2",
+    INTERNAL,
+    "we only care about writable private (COW) mappings where we have to break COW early.",
+    reading="A long-term pin for reading leaves the page cache's page, and holds a copy.",
+    kernels=">=6.2",
+    sabotage=entry_pfn(+1, at=2),
+)
 def test_a_longterm_read_leaves_the_page_cache(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", fd=subject.memfd(2)).load()
     before = witness.pages(area)
@@ -240,9 +286,12 @@ def test_a_short_read_takes_the_page_cache(subject: Subject, witness: Witness) -
 
 
 @claim(
-    "pin.longterm.4", RST, "FOLL_LONGTERM: pages that will be pinned longterm, and whose data will be accessed.",
+    "pin.longterm.4",
+    RST,
+    "this is for pages that will be pinned longterm, and whose data will be accessed.",
+    reading="FOLL_LONGTERM pins the pages of a shared file where they are.",
     sabotage=refcount(+1, at=2),
-)  # fmt: skip
+)
 def test_a_longterm_pin_of_a_shared_file(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).touch()
     before = witness.pages(area)

@@ -46,9 +46,13 @@ def test_any_order_will_do(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
-    "unpin.null.1", GUP, "unpin_user_pages(): if (!pages[i]) { nr = 1; continue; }", kernels=">=6.12.5",
+    "unpin.null.1",
+    "mm/gup.c",
+    "NULL entries are skipped.",
+    code="gup_folio_next(), unpin_user_pages(): if (!pages[i])",
+    kernels=">=6.12.5",
     sabotage=refcount(-1, at=2),
-)  # fmt: skip
+)
 def test_null_entries_before_the_first_page_are_skipped(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=4, prot="rw").touch()
     before = witness.pages(area)

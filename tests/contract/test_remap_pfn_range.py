@@ -15,7 +15,8 @@ ZAPS = ">=6.1.111, <6.2 | >=6.6.52, <6.7 | >=6.10.11"
 @claim(
     "remap.entry.1",
     PAGE,
-    "remap kernel memory to userspace: linear in pfn, and no struct page takes part.",
+    "remap kernel memory to userspace",
+    reading="The entries are linear in pfn and special, and no struct page takes part.",
     sabotage=refcount(+1, at=2),
 )
 def test_entries_are_special_and_pages_uncounted(subject: Subject, witness: Witness) -> None:
@@ -32,7 +33,8 @@ def test_entries_are_special_and_pages_uncounted(subject: Subject, witness: Witn
 @claim(
     "remap.entry.2",
     PAGE,
-    "@pfn: page frame number of kernel physical memory address: of a page that has no reference, too.",
+    "@pfn: page frame number of kernel physical memory address",
+    reading="Of a page that has no reference, too.",
     sabotage=entry_bit("special", set=False),
 )
 def test_pages_need_no_reference(subject: Subject, witness: Witness) -> None:
@@ -46,7 +48,8 @@ def test_pages_need_no_reference(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.entry.3",
     PAGE,
-    "remap kernel memory to userspace: memory of kmalloc() too.",
+    "remap kernel memory to userspace",
+    reading="Memory of kmalloc() too.",
     sabotage=entry_pfn(+1),
 )
 def test_memory_of_the_slab_allocator_may_be_remapped(subject: Subject, witness: Witness) -> None:
@@ -62,7 +65,8 @@ def test_memory_of_the_slab_allocator_may_be_remapped(subject: Subject, witness:
 @claim(
     "remap.prot.1",
     PAGE,
-    "@prot: page protection flags for this mapping: those of the call, whatever the vma's are.",
+    "@prot: page protection flags for this mapping",
+    reading="They are those of the call, whatever the vma's are.",
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_the_protection_is_the_calls(subject: Subject, witness: Witness) -> None:
@@ -76,7 +80,8 @@ def test_the_protection_is_the_calls(subject: Subject, witness: Witness) -> None
 @claim(
     "remap.prot.2",
     PAGE,
-    "@prot: page protection flags for this mapping: its memory type too.",
+    "@prot: page protection flags for this mapping",
+    reading="The memory type comes with them.",
     sabotage=entry_bit("uncached", set=False),
 )
 def test_the_memory_type_is_the_calls(subject: Subject, witness: Witness) -> None:
@@ -94,7 +99,8 @@ def test_the_memory_type_is_the_calls(subject: Subject, witness: Witness) -> Non
 @claim(
     "remap.prot.3",
     "arch/x86/mm/pat/memtype.c",
-    "For RAM pages, we do not need to track the type in the tree: they are mapped with the type they have elsewhere.",
+    "For RAM pages, we use page flags to mark the pages with appropriate type.",
+    reading="RAM is mapped with the type that it has elsewhere, whatever the call asks for.",
     sabotage=entry_bit("uncached", set=True),
 )
 def test_memory_keeps_its_type_on_x86(subject: Subject, witness: Witness) -> None:
@@ -110,9 +116,9 @@ def test_memory_keeps_its_type_on_x86(subject: Subject, witness: Witness) -> Non
 
 @claim(
     "remap.flags.1",
-    PAGE,
-    "Physically remapped pages are special. Tell the rest of the world about it: VM_IO, VM_PFNMAP, VM_DONTEXPAND, "
-    "VM_DONTDUMP",
+    "mm/memory.c",
+    "Physically remapped pages are special. Tell the rest of the world about it: VM_IO [...] "
+    "VM_PFNMAP [...] VM_DONTEXPAND [...] VM_DONTDUMP",
     sabotage=vm_flag("VM_PFNMAP"),
 )
 def test_the_vma_is_marked(subject: Subject, witness: Witness) -> None:
@@ -125,7 +131,8 @@ def test_the_vma_is_marked(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.flags.2",
     "arch/x86/mm/pat/memtype.c",
-    "track_pfn_remap(): a vma that is remapped as a whole gets VM_PAT, a part of one does not.",
+    "A vma that is remapped as a whole gets VM_PAT, a part of one does not.",
+    code="track_pfn_remap()",
     sabotage=vm_flag("VM_PAT"),
     kernels="<7.0",
 )
@@ -142,7 +149,8 @@ def test_x86_reserves_the_type_of_a_whole_vma(subject: Subject, witness: Witness
 @claim(
     "remap.tables.1",
     PAGE,
-    "@size: size of mapping area: over the end of a page table too, pfn by pfn; tables are accounted.",
+    "@size: size of mapping area",
+    reading="Over the end of a page table too, pfn by pfn; the tables are accounted.",
     sabotage=mm_counter("pgtables_bytes", +1, at=2),
 )
 def test_the_area_may_cross_page_tables(subject: Subject, witness: Witness) -> None:
@@ -162,7 +170,8 @@ def test_the_area_may_cross_page_tables(subject: Subject, witness: Witness) -> N
 @claim(
     "remap.part.1",
     PAGE,
-    "@addr: target page aligned user address to start at: in the middle of a shared mapping, whose rest stays empty.",
+    "@addr: target page aligned user address to start at",
+    reading="In the middle of a shared mapping, whose rest stays empty.",
     sabotage=entry_bit("present", set=True, page=3),
 )
 def test_a_part_of_a_shared_mapping_may_be_remapped(subject: Subject, witness: Witness) -> None:
@@ -177,7 +186,8 @@ def test_a_part_of_a_shared_mapping_may_be_remapped(subject: Subject, witness: W
 @claim(
     "remap.cow.1",
     PAGE,
-    "Return: negative error code: in a copy-on-write mapping only the whole vma can be remapped, a part is -EINVAL.",
+    "negative error code otherwise",
+    reading="In a copy-on-write mapping only the whole vma can be remapped, a part is -EINVAL.",
     sabotage=entry_bit("present", set=True),
 )
 def test_a_part_of_a_private_mapping_is_einval(subject: Subject, witness: Witness) -> None:
@@ -193,8 +203,9 @@ def test_a_part_of_a_private_mapping_is_einval(subject: Subject, witness: Witnes
 
 @claim(
     "remap.cow.2",
-    PAGE,
+    "mm/memory.c",
     'We mark the "original" un-COW\'ed pages by matching them up with "vma->vm_pgoff".',
+    reading="A private mapping's vm_pgoff is its first pfn.",
     sabotage=vm_pgoff(+1),
 )
 def test_a_private_mapping_keeps_its_first_pfn(subject: Subject, witness: Witness) -> None:
@@ -208,7 +219,8 @@ def test_a_private_mapping_keeps_its_first_pfn(subject: Subject, witness: Witnes
 @claim(
     "remap.align.1",
     PAGE,
-    "@addr: target page aligned user address to start at: any other is -EINVAL, and a warning.",
+    "@addr: target page aligned user address to start at",
+    reading="Any other is -EINVAL, with a warning, and nothing is mapped.",
     sabotage=entry_bit("present", set=True),
     warns="remap_pfn_range",
 )
@@ -223,7 +235,8 @@ def test_an_unaligned_address_is_einval(subject: Subject, witness: Witness) -> N
 @claim(
     "remap.refused.1",
     PAGE,
-    "Return: negative error code: a call that is refused leaves the mapping as it was.",
+    "negative error code otherwise",
+    reading="A call that is refused leaves the mapping as it was.",
     sabotage=entry_pfn(+1, at=2),
     departs=departure(
         "zaps the area that it was asked to remap, whatever had been mapped there",
@@ -241,8 +254,9 @@ def test_a_refused_call_leaves_the_mapping(subject: Subject, witness: Witness) -
 
 @claim(
     "remap.refused.2",
-    "mm/memory.c, remap_pfn_range_notrack()",
-    "A partial pfn range mapping is dangerous: so zap it early. What was mapped there before is given back.",
+    "mm/memory.c",
+    "A partial pfn range mapping is dangerous [...] So zap it early.",
+    reading="What was mapped in the range before is given back as well.",
     sabotage=refcount(+1, at=3, page=0),
     kernels=ZAPS,
 )

@@ -19,8 +19,10 @@ def remapped(subject: Subject, order: int = 1, *, shared: bool = True) -> tuple[
 
 @claim(
     "remap.munmap.1",
-    PAGE,
-    f"VM_PFNMAP {NO_PAGE}: munmap removes the entries and frees no page.",
+    "mm/memory.c",
+    "VM_PFNMAP tells the core MM that the base pages are just raw PFN mappings, and do not have a "
+    '"struct page" associated with them.',
+    reading="munmap() removes the entries and frees no page.",
     sabotage=entry_pfn(+1, at=1),
 )
 def test_munmap_frees_no_page(subject: Subject, witness: Witness) -> None:
@@ -36,7 +38,8 @@ def test_munmap_frees_no_page(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.munmap.2",
     "munmap(2)",
-    "it is not an error if the indicated range contains a part of a mapping: the rest keeps its entries.",
+    "All pages containing a part of the indicated range are unmapped",
+    reading="The rest of a remapped range keeps its entries.",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_munmap_of_a_part_keeps_the_rest(subject: Subject, witness: Witness) -> None:
@@ -52,7 +55,8 @@ def test_munmap_of_a_part_keeps_the_rest(subject: Subject, witness: Witness) -> 
 @claim(
     "remap.data.1",
     PAGE,
-    "remap kernel memory to userspace: what a user stores is in that memory.",
+    "remap kernel memory to userspace",
+    reading="What a user stores is in that memory.",
     sabotage=entry_bit("dirty", set=False, page=1),
 )
 def test_what_a_user_stores_is_in_the_memory(subject: Subject, witness: Witness) -> None:
@@ -66,8 +70,9 @@ def test_what_a_user_stores_is_in_the_memory(subject: Subject, witness: Witness)
 
 @claim(
     "remap.cow.3",
-    PAGE,
-    "There's a horrible special case to handle copy-on-write behaviour: a store copies the page, the memory stays.",
+    "mm/memory.c",
+    "There's a horrible special case to handle copy-on-write behaviour that some programs depend on.",
+    reading="A store copies the page, and the memory stays as it was.",
     sabotage=entry_bit("special", set=True, at=1, page=0),
 )
 def test_a_store_to_a_private_mapping_copies(subject: Subject, witness: Witness) -> None:
@@ -90,7 +95,8 @@ def test_a_store_to_a_private_mapping_copies(subject: Subject, witness: Witness)
 @claim(
     "remap.fork.1",
     "fork(2)",
-    "The child process is an exact duplicate of the parent process: it maps the same memory, counted by nobody.",
+    "The child process is an exact duplicate of the parent process",
+    reading="It maps the same memory, counted by nobody.",
     sabotage=refcount(+1, at=2),
 )
 def test_fork_copies_the_entries(subject: Subject, witness: Witness) -> None:
@@ -110,7 +116,8 @@ def test_fork_copies_the_entries(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.fork.2",
     "fork(2)",
-    "The child process is an exact duplicate of the parent process: a private mapping too, none of it writable.",
+    "The child process is an exact duplicate of the parent process",
+    reading="A private mapping too, none of it writable.",
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_fork_of_a_private_mapping(subject: Subject, witness: Witness) -> None:
@@ -128,7 +135,8 @@ def test_fork_of_a_private_mapping(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.fork.3",
     "fork(2)",
-    "The child process is an exact duplicate of the parent process: of a private mapping whose first page was written.",
+    "The child process is an exact duplicate of the parent process",
+    reading="Of a private mapping whose first page was written, too.",
     sabotage=entry_pfn(+1, at=1, page=1),
     departs=departure(
         "fails on x86-64 with ENOMEM: the memory type of the mapping is looked up at its first page, a copy by now",
@@ -152,8 +160,10 @@ def test_fork_of_a_private_mapping_with_a_written_first_page(subject: Subject, w
 
 @claim(
     "remap.gup.1",
-    PAGE,
-    f"VM_PFNMAP {NO_PAGE} associated with them: get_user_pages() and pin_user_pages() are -EFAULT.",
+    "mm/memory.c",
+    "VM_PFNMAP tells the core MM that the base pages are just raw PFN mappings, and do not have a "
+    '"struct page" associated with them.',
+    reading="get_user_pages() and pin_user_pages() are -EFAULT.",
     sabotage=refcount(+1, at=1),
 )
 def test_get_user_pages_refuses(subject: Subject, witness: Witness) -> None:
@@ -167,8 +177,9 @@ def test_get_user_pages_refuses(subject: Subject, witness: Witness) -> None:
 
 @claim(
     "remap.mremap.1",
-    PAGE,
-    "VM_DONTEXPAND: Disable vma merging and expanding with mremap(): -EFAULT.",
+    "mm/memory.c",
+    "VM_DONTEXPAND Disable vma merging and expanding with mremap().",
+    reading="It is -EFAULT, and the mapping stays as it was.",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_mremap_cannot_expand(subject: Subject, witness: Witness) -> None:
@@ -182,7 +193,8 @@ def test_mremap_cannot_expand(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.mremap.2",
     "mremap(2)",
-    "the mapping is moved: the entries go along, and the memory is as uncounted as before.",
+    "mremap() expands (or shrinks) an existing memory mapping, potentially moving it at the same time",
+    reading="The entries go along, and the memory is as uncounted as before.",
     sabotage=entry_bit("special", set=False, at=2),
 )
 def test_mremap_moves_the_entries(subject: Subject, witness: Witness) -> None:
@@ -200,7 +212,8 @@ def test_mremap_moves_the_entries(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.mremap.3",
     "mremap(2)",
-    "mremap() expands (or shrinks) an existing memory mapping: what is cut off has no entry left.",
+    "mremap() expands (or shrinks) an existing memory mapping",
+    reading="What is cut off has no entry left.",
     sabotage=entry_bit("present", set=True, at=2),
 )
 def test_mremap_shrinks(subject: Subject, witness: Witness) -> None:
@@ -214,7 +227,8 @@ def test_mremap_shrinks(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.mprotect.1",
     "mprotect(2)",
-    "changes the access protections for the calling process's memory pages: remapped memory stays special.",
+    "changes the access protections for the calling process's memory pages",
+    reading="Remapped memory stays special.",
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_mprotect_changes_the_entries(subject: Subject, witness: Witness) -> None:
@@ -234,7 +248,8 @@ def test_mprotect_changes_the_entries(subject: Subject, witness: Witness) -> Non
 @claim(
     "remap.mprotect.2",
     "mprotect(2)",
-    "PROT_NONE: The memory cannot be accessed at all. The entries keep their pfns and stay special.",
+    "PROT_NONE: The memory cannot be accessed at all.",
+    reading="The entries keep their pfns and stay special.",
     sabotage=entry_bit("special", set=False, at=2),
 )
 def test_mprotect_none_keeps_the_pfns(subject: Subject, witness: Witness) -> None:
@@ -253,7 +268,8 @@ def test_mprotect_none_keeps_the_pfns(subject: Subject, witness: Witness) -> Non
 @claim(
     "remap.madvise.1",
     "madvise(2)",
-    "EINVAL: MADV_DONTNEED cannot be applied to VM_PFNMAP pages.",
+    "MADV_DONTNEED cannot be applied to locked pages, or VM_PFNMAP pages.",
+    reading="It is EINVAL, and the entries stay.",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_dontneed_is_einval(subject: Subject, witness: Witness) -> None:
@@ -267,7 +283,9 @@ def test_dontneed_is_einval(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.mlock.1",
     "mm/mlock.c",
-    "mlock() skips mappings that the kernel treats specially: it succeeds, locks nothing, and fills nothing in.",
+    "mlock() skips mappings that the kernel treats specially: it succeeds, locks nothing, and fills "
+    "nothing in.",
+    code="mlock_fixup()",
     sabotage=vm_flag("VM_LOCKED"),
 )
 def test_mlock_does_not_lock(subject: Subject, witness: Witness) -> None:
@@ -283,7 +301,8 @@ def test_mlock_does_not_lock(subject: Subject, witness: Witness) -> None:
 @claim(
     "remap.exit.1",
     "_exit(2)",
-    "terminates the calling process: remapped memory is as it was, and others go on mapping it.",
+    "terminates the calling process",
+    reading="Remapped memory is as it was, and others go on mapping it.",
     sabotage=mm_counter("map_count", +1, at=2),
 )
 def test_a_process_that_ends_takes_nothing_along(subject: Subject, witness: Witness) -> None:

@@ -46,7 +46,8 @@ def test_an_inserted_page_is_mapped_and_counted(subject: Subject, witness: Witne
 @claim(
     "insert.page.2",
     PAGE,
-    "insert individual pages: only the address that was asked for is mapped, its neighbours stay empty.",
+    "insert individual pages",
+    reading="Only the address that was asked for is mapped, its neighbours stay empty.",
     sabotage=entry_bit("present", set=True),
 )
 def test_only_the_address_asked_for_is_mapped(subject: Subject, witness: Witness) -> None:
@@ -60,7 +61,8 @@ def test_only_the_address_asked_for_is_mapped(subject: Subject, witness: Witness
 @claim(
     "insert.page.3",
     PAGE,
-    "insert individual pages: at any address of the vma, its last page too, in any order.",
+    "insert individual pages",
+    reading="At any address of the vma, its last page too, in any order.",
     sabotage=entry_pfn(-1, page=3),
 )
 def test_pages_go_where_they_are_put(subject: Subject, witness: Witness) -> None:
@@ -78,8 +80,10 @@ def test_pages_go_where_they_are_put(subject: Subject, witness: Witness) -> None
 
 @claim(
     "insert.twice.1",
-    PAGE,
-    "A page may be inserted more than once: each place holds a reference of its own and shows the same memory.",
+    "mm/memory.c",
+    "A page may be inserted more than once: each place holds a reference of its own and shows the "
+    "same memory.",
+    code="insert_page_into_pte_locked(): folio_get()",
     sabotage=refcount(-1),
 )
 def test_a_page_may_be_in_two_places(subject: Subject, witness: Witness) -> None:
@@ -96,7 +100,8 @@ def test_a_page_may_be_in_two_places(subject: Subject, witness: Witness) -> None
 @claim(
     "insert.data.1",
     PAGE,
-    "The mapping is the page itself: what a user stores is in it, and its entry is dirty then.",
+    "This allows drivers to insert individual pages they've allocated into a user vma.",
+    reading="What a user stores is in the driver's page, and the entry is dirty then.",
     sabotage=entry_bit("dirty", set=False, at=2, page=1),
 )
 def test_what_a_user_stores_is_in_the_page(subject: Subject, witness: Witness) -> None:
@@ -123,8 +128,9 @@ def test_the_page_is_not_reserved(subject: Subject, witness: Witness) -> None:
 
 @claim(
     "insert.reference.1",
-    PAGE,
+    "mm/memory.c",
     "The mapping has a reference of its own: the driver may drop its own while the page is mapped.",
+    code="insert_page_into_pte_locked(): folio_get()",
     sabotage=refcount(-1),
 )
 def test_the_driver_may_drop_its_reference(subject: Subject, witness: Witness) -> None:
@@ -157,7 +163,8 @@ def test_the_entry_is_a_normal_one_with_the_vmas_protection(subject: Subject, wi
 @claim(
     "insert.entry.2",
     PAGE,
-    "This doesn't allow an arbitrary page protection parameter: in a read-only vma the page cannot be written.",
+    "This doesn't allow that. Your vma protection will have to be set up correctly",
+    reading="In a read-only vma the page cannot be written.",
     sabotage=entry_bit("writable", set=True),
 )
 def test_a_read_only_vma_gives_read_only_entries(subject: Subject, witness: Witness) -> None:
@@ -171,7 +178,8 @@ def test_a_read_only_vma_gives_read_only_entries(subject: Subject, witness: Witn
 @claim(
     "insert.entry.3",
     PAGE,
-    "This doesn't allow an arbitrary page protection parameter: in an executable vma the page can be executed.",
+    "This doesn't allow that. Your vma protection will have to be set up correctly",
+    reading="In an executable vma the page can be executed.",
     sabotage=entry_bit("executable", set=False),
 )
 def test_an_executable_vma_gives_executable_entries(subject: Subject, witness: Witness) -> None:
@@ -183,7 +191,8 @@ def test_an_executable_vma_gives_executable_entries(subject: Subject, witness: W
 @claim(
     "insert.entry.4",
     PAGE,
-    "Your vma protection will have to be set up correctly: memory type included, which comes from vma->vm_page_prot.",
+    "Your vma protection will have to be set up correctly",
+    reading="The memory type comes from vma->vm_page_prot too.",
     sabotage=entry_bit("uncached", set=False, at=2),
 )
 def test_the_memory_type_is_the_vmas(subject: Subject, witness: Witness) -> None:
@@ -230,7 +239,8 @@ def test_pages_may_be_inserted_by_a_fault_handler(subject: Subject, witness: Wit
 @claim(
     "insert.compound.1",
     PAGE,
-    "If you allocate a compound page, you need to have marked it as such (__GFP_COMP): any part of it may be inserted.",
+    "If you allocate a compound page, you need to have marked it as such (__GFP_COMP)",
+    reading="Any part of it may be inserted.",
     sabotage=refcount(-1, at=3),
 )
 def test_parts_of_a_compound_page_may_be_inserted(subject: Subject, witness: Witness) -> None:
@@ -244,7 +254,8 @@ def test_parts_of_a_compound_page_may_be_inserted(subject: Subject, witness: Wit
 @claim(
     "insert.compound.2",
     PAGE,
-    "a compound page marked as such: a tail that is inserted is mapped itself, and it is the head that is referenced.",
+    "a compound page, you need to have marked it as such",
+    reading="A tail that is inserted is mapped itself, and it is the head that is referenced.",
     sabotage=mapcount(+1, at=1, page=0),
 )
 def test_a_tail_is_mapped_and_its_head_referenced(subject: Subject, witness: Witness) -> None:
@@ -274,8 +285,10 @@ def test_parts_of_a_split_block_may_be_inserted(subject: Subject, witness: Witne
 
 @claim(
     "insert.tables.1",
-    PAGE,
-    "Page tables are made as they are needed, across the end of one too; they are accounted, and freed by munmap.",
+    "mm/memory.c",
+    "Page tables are made as they are needed, across the end of one too; they are accounted, and "
+    "freed by munmap.",
+    code="insert_page(): get_locked_pte()",
     sabotage=mm_counter("pgtables_bytes", +1, at=2),
 )
 def test_tables_come_and_go(subject: Subject, witness: Witness) -> None:
@@ -295,7 +308,8 @@ def test_tables_come_and_go(subject: Subject, witness: Witness) -> None:
 @claim(
     "insert.high.1",
     PAGE,
-    "into a user vma: wherever user space may have one, beyond 48 bits of address too.",
+    "into a user vma",
+    reading="Wherever user space may have one, beyond 48 bits of address too.",
     sabotage=entry_pfn(+1),
 )
 def test_pages_may_be_inserted_at_high_addresses(subject: Subject, witness: Witness) -> None:
@@ -309,8 +323,9 @@ def test_pages_may_be_inserted_at_high_addresses(subject: Subject, witness: Witn
 
 @claim(
     "insert.rss.1",
-    PAGE,
-    "A page of a shared-memory file is counted as one: mm_counter_file() of a swap-backed page is MM_SHMEMPAGES.",
+    "mm/memory.c",
+    "A page of a shared-memory file is counted as one: MM_SHMEMPAGES.",
+    code="mm_counter_file()",
     sabotage=mapcount(-1, at=2),
 )
 def test_swap_backed_pages_count_as_shared_memory(subject: Subject, witness: Witness) -> None:
@@ -328,8 +343,9 @@ def test_swap_backed_pages_count_as_shared_memory(subject: Subject, witness: Wit
 
 @claim(
     "insert.counters.1",
-    PAGE,
+    "mm/memory.c",
     "An inserted page counts as a mapped one of its node, once, however often it is mapped.",
+    code="folio_add_file_rmap_pte()",
     sabotage=node_counter("NR_FILE_MAPPED", +1, at=2),
 )
 def test_inserted_pages_are_mapped_ones_of_the_node(subject: Subject, witness: Witness) -> None:
@@ -348,7 +364,9 @@ def test_inserted_pages_are_mapped_ones_of_the_node(subject: Subject, witness: W
 @claim(
     "insert.pagemap.1",
     "Documentation/admin-guide/mm/pagemap.rst",
-    "Bits 0-54 page frame number (PFN) if present; Bit 61 page is file-page or shared-anon; Bit 63 page present",
+    "Bits 0-54 page frame number (PFN) if present [...] Bit 61 page is file-page or shared-anon [...] "
+    "Bit 63 page present",
+    reading="The guest's own view of inserted pages is the witness's.",
     sabotage=entry_pfn(+1),
 )
 def test_the_guests_own_view_is_the_witnesss(subject: Subject, witness: Witness) -> None:

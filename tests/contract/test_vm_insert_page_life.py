@@ -19,8 +19,8 @@ def inserted(subject: Subject, nr: int, *, shared: bool = True) -> Area:
 @claim(
     "insert.munmap.1",
     "munmap(2)",
-    "The munmap() system call deletes the mappings for the specified address range: references, map counts and RSS of "
-    "inserted pages are given back.",
+    "The munmap() system call deletes the mappings for the specified address range",
+    reading="References, map counts and RSS of inserted pages are given back.",
     sabotage=refcount(+1, at=2),
 )
 def test_munmap_gives_everything_back(subject: Subject, witness: Witness) -> None:
@@ -37,7 +37,8 @@ def test_munmap_gives_everything_back(subject: Subject, witness: Witness) -> Non
 @claim(
     "insert.munmap.2",
     "munmap(2)",
-    "it is not an error if the indicated range contains a part of a mapping: the rest keeps its pages.",
+    "All pages containing a part of the indicated range are unmapped",
+    reading="The rest keeps its inserted pages.",
     sabotage=mapcount(-1, at=2, page=2),
 )
 def test_munmap_of_a_part_keeps_the_rest(subject: Subject, witness: Witness) -> None:
@@ -53,8 +54,9 @@ def test_munmap_of_a_part_keeps_the_rest(subject: Subject, witness: Witness) -> 
 
 @claim(
     "insert.munmap.3",
-    MEMORY,
+    "mm/memory.c",
     "What was written through a mapping makes its page dirty when it is unmapped, and only that page.",
+    code="zap_pte_range(): folio_mark_dirty()",
     sabotage=page_flag("PG_dirty", set=False, at=2, page=1),
 )
 def test_a_written_page_is_dirty_when_it_is_unmapped(subject: Subject, witness: Witness) -> None:
@@ -70,7 +72,8 @@ def test_a_written_page_is_dirty_when_it_is_unmapped(subject: Subject, witness: 
 @claim(
     "insert.exit.1",
     "_exit(2)",
-    "terminates the calling process: what it had mapped is given back, and others keep what they map.",
+    "terminates the calling process",
+    reading="What it had mapped is given back, and others keep what they map.",
     sabotage=refcount(+1, at=2),
 )
 def test_a_process_that_ends_gives_back_its_pages(subject: Subject, witness: Witness) -> None:
@@ -89,7 +92,8 @@ def test_a_process_that_ends_gives_back_its_pages(subject: Subject, witness: Wit
 @claim(
     "insert.mremap.1",
     "mremap(2)",
-    "the mapping is moved: inserted pages go along, dirty where they were, and are counted as before.",
+    "mremap() expands (or shrinks) an existing memory mapping, potentially moving it at the same time",
+    reading="Inserted pages go along, dirty where they were, and are counted as before.",
     sabotage=entry_bit("dirty", set=False, at=2),
 )
 def test_mremap_moves_the_pages(subject: Subject, witness: Witness) -> None:
@@ -107,7 +111,8 @@ def test_mremap_moves_the_pages(subject: Subject, witness: Witness) -> None:
 @claim(
     "insert.mremap.2",
     "mremap(2)",
-    "mremap() expands (or shrinks) an existing memory mapping: a mixed map too, and what is new of it has no page.",
+    "mremap() expands (or shrinks) an existing memory mapping",
+    reading="A mixed map too, and what is new of it has no page.",
     sabotage=entry_bit("present", set=True, at=2),
 )
 def test_mremap_expands_a_mixed_map(subject: Subject, witness: Witness) -> None:
@@ -125,7 +130,8 @@ def test_mremap_expands_a_mixed_map(subject: Subject, witness: Witness) -> None:
 @claim(
     "insert.mprotect.1",
     "mprotect(2)",
-    "changes the access protections for the calling process's memory pages: of a part of a mixed map too.",
+    "changes the access protections for the calling process's memory pages",
+    reading="Of a part of a mixed map too.",
     sabotage=entry_bit("writable", set=True, at=2, page=1),
 )
 def test_mprotect_of_a_part(subject: Subject, witness: Witness) -> None:
@@ -144,7 +150,8 @@ def test_mprotect_of_a_part(subject: Subject, witness: Witness) -> None:
 @claim(
     "insert.mprotect.2",
     "mprotect(2)",
-    "PROT_NONE: The memory cannot be accessed at all. Inserted pages stay mapped and counted meanwhile.",
+    "PROT_NONE: The memory cannot be accessed at all.",
+    reading="Inserted pages stay mapped and counted meanwhile.",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_mprotect_none_keeps_the_pages(subject: Subject, witness: Witness) -> None:
@@ -164,7 +171,9 @@ def test_mprotect_none_keeps_the_pages(subject: Subject, witness: Witness) -> No
 @claim(
     "insert.madvise.1",
     "madvise(2)",
-    "MADV_DONTNEED: Do not expect access in the near future. The pages of a mixed map are given back.",
+    "MADV_DONTNEED Do not expect access in the near future. [...] so the kernel can free resources "
+    "associated with it.",
+    reading="The pages of a mixed map are given back.",
     sabotage=refcount(+1, at=2),
 )
 def test_dontneed_gives_the_pages_back(subject: Subject, witness: Witness) -> None:
@@ -182,7 +191,8 @@ def test_dontneed_gives_the_pages_back(subject: Subject, witness: Witness) -> No
 @claim(
     "insert.fork.1",
     "fork(2)",
-    "The child process is an exact duplicate of the parent process: it maps the same pages, counted once more.",
+    "The child process is an exact duplicate of the parent process",
+    reading="It maps the same pages, counted once more.",
     sabotage=mapcount(-1, at=2),
 )
 def test_fork_copies_inserted_pages(subject: Subject, witness: Witness) -> None:
@@ -204,7 +214,9 @@ def test_fork_copies_inserted_pages(subject: Subject, witness: Witness) -> None:
 @claim(
     "insert.fork.2",
     "mmap(2)",
-    "MAP_PRIVATE: updates to the mapping are not visible to other processes: neither to the parent nor to the driver.",
+    "MAP_PRIVATE Create a private copy-on-write mapping. Updates to the mapping are not visible to "
+    "other processes mapping the same file",
+    reading="A store into an inserted page after fork() is seen neither by the parent nor by the driver.",
     sabotage=entry_bit("writable", set=True, at=1),
 )
 def test_fork_of_a_private_mapping(subject: Subject, witness: Witness) -> None:
@@ -224,7 +236,8 @@ def test_fork_of_a_private_mapping(subject: Subject, witness: Witness) -> None:
 @claim(
     "insert.cow.1",
     "mmap(2)",
-    "MAP_PRIVATE: Create a private copy-on-write mapping. The first store copies the inserted page and lets go of it.",
+    "MAP_PRIVATE Create a private copy-on-write mapping.",
+    reading="The first store copies the inserted page and lets go of it.",
     sabotage=entry_pfn(+1, at=2, page=1),
 )
 def test_a_store_to_a_private_page_copies_it(subject: Subject, witness: Witness) -> None:
@@ -248,7 +261,9 @@ def test_a_store_to_a_private_page_copies_it(subject: Subject, witness: Witness)
 @claim(
     "insert.mlock.1",
     "mm/mlock.c",
-    "mlock() skips mappings that the kernel treats specially, mixed maps among them: it succeeds and locks nothing.",
+    "mlock() skips mappings that the kernel treats specially, mixed maps among them: it succeeds and "
+    "locks nothing.",
+    code="mlock_fixup()",
     sabotage=vm_flag("VM_LOCKED"),
 )
 def test_mlock_does_not_lock_a_mixed_map(subject: Subject, witness: Witness) -> None:
@@ -262,8 +277,9 @@ def test_mlock_does_not_lock_a_mixed_map(subject: Subject, witness: Witness) -> 
 
 @claim(
     "insert.mlock.2",
-    "mlock(2)",
-    "ENOMEM: Some of the specified address range could not be brought into memory: where no page was inserted.",
+    "mm/mlock.c",
+    "Where no page was inserted, mlock() cannot bring one into memory: ENOMEM.",
+    code="__mlock_posix_error_return()",
     sabotage=entry_bit("present", set=True),
 )
 def test_mlock_cannot_fill_a_hole(subject: Subject, witness: Witness) -> None:
@@ -278,6 +294,7 @@ def test_mlock_cannot_fill_a_hole(subject: Subject, witness: Witness) -> None:
     "insert.mlock.3",
     "mm/mmap.c",
     "mlockall(MCL_FUTURE) locks the mappings to come, but none that the kernel treats specially.",
+    code="mmap_region()",
     sabotage=mm_counter("locked_vm", +1, at=2),
 )
 def test_a_mixed_map_to_come_is_not_locked(subject: Subject, witness: Witness) -> None:
@@ -291,8 +308,9 @@ def test_a_mixed_map_to_come_is_not_locked(subject: Subject, witness: Witness) -
 
 @claim(
     "insert.gup.1",
-    PAGE,
-    "an inserted page is a normal one: get_user_pages() can hold it, and gives it back.",
+    "mm/gup.c",
+    "An inserted page is a normal one: get_user_pages() can hold it, and gives it back.",
+    code="follow_page_pte()",
     sabotage=refcount(-1, at=2),
 )
 def test_get_user_pages_can_hold_an_inserted_page(subject: Subject, witness: Witness) -> None:
@@ -307,8 +325,9 @@ def test_get_user_pages_can_hold_an_inserted_page(subject: Subject, witness: Wit
 
 @claim(
     "insert.gup.2",
-    PAGE,
-    "an inserted page is a normal one: pin_user_pages() can pin it for long, and unpins it.",
+    "mm/gup.c",
+    "An inserted page is a normal one: pin_user_pages() can pin it for long, and unpins it.",
+    code="follow_page_pte()",
     sabotage=refcount(-1, at=2),
 )
 def test_pin_user_pages_can_pin_an_inserted_page(subject: Subject, witness: Witness) -> None:
@@ -324,8 +343,10 @@ def test_pin_user_pages_can_pin_an_inserted_page(subject: Subject, witness: Witn
 
 @claim(
     "insert.gup.3",
-    PAGE,
-    "get_user_pages() for writing breaks copy-on-write as a store would: the driver's page is not the one it holds.",
+    "mm/gup.c",
+    "get_user_pages() for writing breaks copy-on-write as a store would: the driver's page is not the "
+    "one it holds.",
+    code="can_follow_write_pte()",
     sabotage=mapcount(+1, at=2),
 )
 def test_get_user_pages_for_writing_copies_a_private_page(subject: Subject, witness: Witness) -> None:

@@ -13,7 +13,8 @@ PAGE = "vm_insert_page(9)"
 @claim(
     "insert.range.1",
     PAGE,
-    "Return: negative error code: an address behind the vma is -EFAULT and nothing is mapped.",
+    "negative error code otherwise",
+    reading="An address behind the vma is -EFAULT and nothing is mapped.",
     sabotage=refcount(+1, at=2),
 )
 def test_an_address_behind_the_vma_is_efault(subject: Subject, witness: Witness) -> None:
@@ -31,7 +32,8 @@ def test_an_address_behind_the_vma_is_efault(subject: Subject, witness: Witness)
 @claim(
     "insert.range.2",
     PAGE,
-    "Return: negative error code: an address before the vma is -EFAULT, and what is mapped there stays.",
+    "negative error code otherwise",
+    reading="An address before the vma is -EFAULT, and what is mapped there stays.",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_an_address_before_the_vma_is_efault(subject: Subject, witness: Witness) -> None:
@@ -49,7 +51,8 @@ def test_an_address_before_the_vma_is_efault(subject: Subject, witness: Witness)
 @claim(
     "insert.busy.1",
     PAGE,
-    "Return: negative error code: an address that is mapped already is -EBUSY, and both pages stay as they were.",
+    "negative error code otherwise",
+    reading="An address that is mapped already is -EBUSY, and both pages stay as they were.",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_a_populated_address_is_ebusy(subject: Subject, witness: Witness) -> None:
@@ -66,7 +69,8 @@ def test_a_populated_address_is_ebusy(subject: Subject, witness: Witness) -> Non
 @claim(
     "insert.busy.2",
     PAGE,
-    "Return: negative error code: an address whose page nobody may access (PROT_NONE) is mapped all the same: -EBUSY.",
+    "negative error code otherwise",
+    reading="An address whose page nobody may access (PROT_NONE) is mapped all the same: -EBUSY.",
     sabotage=refcount(+1, at=3, page=1),
 )
 def test_a_page_that_nobody_may_access_is_ebusy(subject: Subject, witness: Witness) -> None:
@@ -83,8 +87,8 @@ def test_a_page_that_nobody_may_access_is_ebusy(subject: Subject, witness: Witne
 @claim(
     "insert.refcount.1",
     PAGE,
-    "The page has to be a nice clean _individual_ kernel allocation: the tail of an unsplit block, which has no "
-    "reference, is -EINVAL.",
+    "The page has to be a nice clean _individual_ kernel allocation.",
+    reading="The tail of an unsplit block, which has no reference, is -EINVAL.",
     sabotage=entry_bit("present", set=True),
 )
 def test_a_page_without_a_reference_is_einval(subject: Subject, witness: Witness) -> None:
@@ -98,7 +102,8 @@ def test_a_page_without_a_reference_is_einval(subject: Subject, witness: Witness
 @claim(
     "insert.refcount.2",
     PAGE,
-    "Return: negative error code: a page without a reference is refused, and vma->vm_flags stay as they were.",
+    "negative error code otherwise",
+    reading="A page without a reference is refused, and vma->vm_flags stay as they were.",
     sabotage=vm_flag("VM_MIXEDMAP"),
     departs=departure(
         "sets VM_MIXEDMAP before it looks at the page, and leaves it set",
@@ -116,8 +121,9 @@ def test_a_refused_page_leaves_the_flags(subject: Subject, witness: Witness) -> 
 
 @claim(
     "insert.refcount.3",
-    "mm/memory.c, vm_insert_page()",
-    "What Linux does: VM_MIXEDMAP is set before the page is looked at, and stays although the call fails.",
+    "mm/memory.c",
+    "VM_MIXEDMAP is set before the page is looked at, and stays although the call fails.",
+    code="vm_insert_page(), validate_page_before_insert()",
     sabotage=vm_flag("VM_MIXEDMAP"),
     kernels=">=6.11",
 )
@@ -131,7 +137,8 @@ def test_a_refused_page_leaves_a_mixed_map(subject: Subject, witness: Witness) -
 @claim(
     "insert.anon.1",
     PAGE,
-    "individual pages they've allocated: an anonymous page of a process is not one of them: -EINVAL.",
+    "individual pages they've allocated",
+    reading="An anonymous page of a process is not one of them: -EINVAL.",
     sabotage=mapcount(+1, at=2),
 )
 def test_an_anonymous_page_is_einval(subject: Subject, witness: Witness) -> None:
@@ -148,7 +155,8 @@ def test_an_anonymous_page_is_einval(subject: Subject, witness: Witness) -> None
 @claim(
     "insert.slab.1",
     PAGE,
-    "a nice clean _individual_ kernel allocation: memory of kmalloc() is not one: -EINVAL.",
+    "a nice clean _individual_ kernel allocation",
+    reading="Memory of kmalloc() is not one: -EINVAL.",
     sabotage=entry_bit("present", set=True),
 )
 def test_a_page_of_the_slab_allocator_is_einval(subject: Subject, witness: Witness) -> None:
@@ -163,7 +171,8 @@ def test_a_page_of_the_slab_allocator_is_einval(subject: Subject, witness: Witne
 @claim(
     "insert.hugetlb.1",
     PAGE,
-    "a nice clean _individual_ kernel allocation: a page of another type (hugetlb) is not one: -EINVAL.",
+    "a nice clean _individual_ kernel allocation",
+    reading="A page of another type (hugetlb) is not one: -EINVAL.",
     sabotage=refcount(+1, at=2),
     kernels=">=6.12",
 )
@@ -193,7 +202,8 @@ def _hugetlb(subject: Subject) -> int:
 @claim(
     "insert.mmap.1",
     PAGE,
-    "Return: negative error code: when f_op->mmap() hands it on, mmap(2) fails and the pages before are given back.",
+    "negative error code otherwise",
+    reading="When f_op->mmap() hands it on, mmap(2) fails and the pages before are given back.",
     sabotage=mapcount(+1, at=2),
 )
 def test_a_failing_mmap_gives_back_what_was_inserted(subject: Subject, witness: Witness) -> None:
@@ -210,7 +220,8 @@ def test_a_failing_mmap_gives_back_what_was_inserted(subject: Subject, witness: 
 @claim(
     "insert.refused.1",
     PAGE,
-    "Return: negative error code: a refused page takes no part in what the address space is counted to have.",
+    "negative error code otherwise",
+    reading="A refused page takes no part in what the address space is counted to have.",
     sabotage=mm_counter("map_count", +1, at=2),
 )
 def test_a_refused_page_is_not_counted(subject: Subject, witness: Witness) -> None:

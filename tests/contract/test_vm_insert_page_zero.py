@@ -14,8 +14,8 @@ READ_ONLY = "O_RDONLY|O_CLOEXEC"
 @claim(
     "insert.zero.1",
     PAGE,
-    "The zeropage is supported in some VMAs, see vm_mixed_zeropage_allowed(): in a private one its entry is special "
-    "and it is not counted.",
+    "The zeropage is supported in some VMAs, see vm_mixed_zeropage_allowed().",
+    reading="In a private one its entry is special and it is not counted.",
     sabotage=entry_bit("special", set=False),
     kernels=">=6.11",
 )
@@ -32,7 +32,8 @@ def test_the_zero_page_in_a_private_vma_is_special(subject: Subject, witness: Wi
 @claim(
     "insert.zero.2",
     PAGE,
-    "The zeropage is supported in some VMAs: what is written in a private one goes to a page of the process's own.",
+    "The zeropage is supported in some VMAs",
+    reading="What is written in a private one goes to a page of the process's own.",
     sabotage=entry_pfn(+1, page=1),
 )
 def test_a_store_to_the_zero_page_makes_a_copy(subject: Subject, witness: Witness) -> None:
@@ -48,8 +49,8 @@ def test_a_store_to_the_zero_page_makes_a_copy(subject: Subject, witness: Witnes
 @claim(
     "insert.zero.3",
     PAGE,
-    "The zeropage is supported in some VMAs, see vm_mixed_zeropage_allowed(): not where a user could write to it: "
-    "-EINVAL.",
+    "The zeropage is supported in some VMAs, see vm_mixed_zeropage_allowed().",
+    reading="Not where a user could write to it: -EINVAL.",
     sabotage=entry_bit("present", set=True),
     kernels=">=6.11",
 )
@@ -64,7 +65,8 @@ def test_the_zero_page_is_refused_where_it_could_be_written(subject: Subject, wi
 @claim(
     "insert.zero.4",
     PAGE,
-    "The zeropage is supported in some VMAs: in a shared one too, where write access is out of the question.",
+    "The zeropage is supported in some VMAs",
+    reading="In a shared one too, where write access is out of the question.",
     sabotage=entry_bit("writable", set=True),
     kernels=">=6.11",
 )
@@ -80,7 +82,8 @@ def test_the_zero_page_may_be_shared_read_only(subject: Subject, witness: Witnes
 @claim(
     "insert.zero.5",
     PAGE,
-    "individual pages: the zero page is inserted as any other, with a reference and a map count for each place.",
+    "insert individual pages",
+    reading="The zero page is inserted as any other, with a reference and a map count for each place.",
     sabotage=mapcount(-1, at=2),
     kernels="<6.11",
 )
@@ -97,7 +100,8 @@ def test_the_zero_page_was_a_page_as_any_other(subject: Subject, witness: Witnes
 @claim(
     "insert.zero.6",
     PAGE,
-    "The zeropage is supported in some VMAs: munmap and a fork's end leave the zero page as it was.",
+    "The zeropage is supported in some VMAs",
+    reading="munmap() and a fork's end leave the zero page as it was.",
     sabotage=refcount(+1, at=2),
 )
 def test_the_zero_page_is_left_as_it_was(subject: Subject, witness: Witness) -> None:

@@ -14,7 +14,13 @@ MANY = 20
 BATCH = 8
 
 
-@claim("insert_pages.num.1", PAGE, NUM, sabotage=entry_pfn(+1, page=9))
+@claim(
+    "insert_pages.num.1",
+    PAGE,
+    NUM,
+    reading="All are mapped, in order, and 0 are left.",
+    sabotage=entry_pfn(+1, page=9),
+)
 def test_all_pages_are_mapped_in_order(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=MANY)
     rss = witness.mm(subject).rss_file
@@ -29,7 +35,8 @@ def test_all_pages_are_mapped_in_order(subject: Subject, witness: Witness) -> No
 @claim(
     "insert_pages.entry.1",
     PAGE,
-    "The same restrictions apply as in vm_insert_page(): the entries have the vma's protection and are normal ones.",
+    "The same restrictions apply as in vm_insert_page().",
+    reading="The entries have the vma's protection and are normal ones.",
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_entries_are_normal_ones_with_the_vmas_protection(subject: Subject, witness: Witness) -> None:
@@ -44,7 +51,8 @@ def test_entries_are_normal_ones_with_the_vmas_protection(subject: Subject, witn
 @claim(
     "insert_pages.vmflag.1",
     PAGE,
-    "The same restrictions apply as in vm_insert_page(): VM_MIXEDMAP is set by the call.",
+    "The same restrictions apply as in vm_insert_page().",
+    reading="VM_MIXEDMAP is set by the call.",
     sabotage=vm_flag("VM_MIXEDMAP"),
 )
 def test_the_mapping_becomes_a_mixed_map(subject: Subject, witness: Witness) -> None:
@@ -55,7 +63,8 @@ def test_the_mapping_becomes_a_mixed_map(subject: Subject, witness: Witness) -> 
 @claim(
     "insert_pages.tables.1",
     PAGE,
-    "insert multiple pages into user vma, batching the pmd lock: beyond the end of a page table too, in order.",
+    "insert multiple pages into user vma, batching the pmd lock",
+    reading="Beyond the end of a page table too, in order.",
     sabotage=mm_counter("pgtables_bytes", +1, at=2),
 )
 def test_pages_go_on_in_the_next_table(subject: Subject, witness: Witness) -> None:
@@ -70,7 +79,13 @@ def test_pages_go_on_in_the_next_table(subject: Subject, witness: Witness) -> No
     assert witness.mm(subject).pgtables_bytes == before + grown * subject.page_size
 
 
-@claim("insert_pages.count.1", PAGE, SUBSET, sabotage=entry_bit("present", set=False, at=2))
+@claim(
+    "insert_pages.count.1",
+    PAGE,
+    SUBSET,
+    reading="A prefix stays mapped.",
+    sabotage=entry_bit("present", set=False, at=2),
+)
 def test_a_prefix_stays_mapped(subject: Subject, witness: Witness) -> None:
     pages = subject.alloc_pages("order0", nr=4)
     blocker = subject.alloc_pages("order0", nr=1)
@@ -84,7 +99,13 @@ def test_a_prefix_stays_mapped(subject: Subject, witness: Witness) -> None:
     assert witness.frames(pages.pfns).refcounts == (2, 2, 1, 1)
 
 
-@claim("insert_pages.count.2", PAGE, NUM, sabotage=refcount(+1, at=2, page=BATCH))
+@claim(
+    "insert_pages.count.2",
+    PAGE,
+    NUM,
+    reading="The count is right wherever it stops.",
+    sabotage=refcount(+1, at=2, page=BATCH),
+)
 def test_the_count_is_right_wherever_it_stops(subject: Subject, witness: Witness) -> None:
     blocker = subject.alloc_pages("order0", nr=1)
     for stop in (BATCH, 0, BATCH - 1, BATCH + 1, 2 * BATCH, MANY - 1):
@@ -96,7 +117,13 @@ def test_the_count_is_right_wherever_it_stops(subject: Subject, witness: Witness
         assert witness.frames(pages.pfns).refcounts == [1 + (page < stop) for page in range(MANY)]
 
 
-@claim("insert_pages.count.3", PAGE, SUBSET, sabotage=mapcount(+1, at=1, page=MANY - 1))
+@claim(
+    "insert_pages.count.3",
+    PAGE,
+    SUBSET,
+    reading="A prefix that ends in the next page table.",
+    sabotage=mapcount(+1, at=1, page=MANY - 1),
+)
 def test_a_prefix_that_ends_in_the_next_table(subject: Subject, witness: Witness) -> None:
     pages, blocker = subject.alloc_pages("order0", nr=MANY), subject.alloc_pages("order0", nr=1)
     start, stop = subject.astride_tables(MANY), MANY // 2 + 3
@@ -113,7 +140,8 @@ def test_a_prefix_that_ends_in_the_next_table(subject: Subject, witness: Witness
 @claim(
     "insert_pages.refused.1",
     PAGE,
-    "In case of error, we may have mapped a subset of the provided pages: a page that is refused ends it.",
+    "In case of error, we may have mapped a subset of the provided pages.",
+    reading="A page that is refused ends it.",
     sabotage=entry_bit("present", set=True),
 )
 def test_a_refused_page_ends_it(subject: Subject, witness: Witness) -> None:
@@ -127,7 +155,8 @@ def test_a_refused_page_ends_it(subject: Subject, witness: Witness) -> None:
 @claim(
     "insert_pages.mmap.1",
     PAGE,
-    "It is the caller's responsibility to account for this case: a failing f_op->mmap() unmaps the subset again.",
+    "It is the caller's responsibility to account for this case.",
+    reading="A failing f_op->mmap() unmaps the subset again.",
     sabotage=mapcount(+1, at=2),
 )
 def test_a_failing_mmap_gives_back_the_subset(subject: Subject, witness: Witness) -> None:
@@ -143,7 +172,8 @@ def test_a_failing_mmap_gives_back_the_subset(subject: Subject, witness: Witness
 @claim(
     "insert_pages.range.1",
     PAGE,
-    "@addr: target start user address of these pages: a range that leaves the vma is -EFAULT, and nothing is mapped.",
+    "@addr: target start user address of these pages",
+    reading="A range that leaves the vma is -EFAULT, and nothing is mapped.",
     sabotage=entry_bit("present", set=True),
 )
 def test_a_range_that_leaves_the_vma_is_efault(subject: Subject, witness: Witness) -> None:
@@ -158,7 +188,8 @@ def test_a_range_that_leaves_the_vma_is_efault(subject: Subject, witness: Witnes
 @claim(
     "insert_pages.range.2",
     PAGE,
-    "@addr: target start user address of these pages: not before the vma, but up to its last page.",
+    "@addr: target start user address of these pages",
+    reading="Not before the vma, but up to its last page.",
     sabotage=refcount(-1, at=2, page=1),
 )
 def test_the_range_may_end_with_the_vma(subject: Subject, witness: Witness) -> None:
@@ -176,7 +207,8 @@ def test_the_range_may_end_with_the_vma(subject: Subject, witness: Witness) -> N
 @claim(
     "insert_pages.compound.1",
     PAGE,
-    "The same restrictions apply as in vm_insert_page(): each part of a compound page is mapped, its head referenced.",
+    "The same restrictions apply as in vm_insert_page().",
+    reading="Each part of a compound page is mapped, its head referenced.",
     sabotage=mapcount(-1, page=BATCH - 1),
 )
 def test_a_compound_page_goes_in_as_a_whole(subject: Subject, witness: Witness) -> None:
@@ -192,7 +224,8 @@ def test_a_compound_page_goes_in_as_a_whole(subject: Subject, witness: Witness) 
 @claim(
     "insert_pages.fault.1",
     PAGE,
-    "The same restrictions apply as in vm_insert_page(): with VM_MIXEDMAP set a fault handler may call it.",
+    "The same restrictions apply as in vm_insert_page().",
+    reading="With VM_MIXEDMAP set a fault handler may call it.",
     sabotage=refcount(-1, at=2),
 )
 def test_a_fault_handler_may_insert_many(subject: Subject, witness: Witness) -> None:

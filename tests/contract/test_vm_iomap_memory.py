@@ -30,7 +30,8 @@ def test_the_mapping_starts_at_vm_pgoff(subject: Subject, witness: Witness) -> N
 @claim(
     "iomap.flags.1",
     PAGE,
-    "This is a simplified io_remap_pfn_range() for common driver use: the vma is marked as remap_pfn_range() marks it.",
+    "This is a simplified io_remap_pfn_range() for common driver use.",
+    reading="The vma is marked as remap_pfn_range() marks it.",
     sabotage=vm_flag("VM_IO"),
 )
 def test_the_vma_is_marked(subject: Subject, witness: Witness) -> None:
@@ -40,8 +41,9 @@ def test_the_vma_is_marked(subject: Subject, witness: Witness) -> None:
 
 @claim(
     "iomap.range.1",
-    PAGE,
-    "Can we fit all of the mapping? -EINVAL, nothing mapped, if the vma asks for more than is left from vm_pgoff on.",
+    "mm/memory.c",
+    "Can we fit all of the mapping?",
+    reading="-EINVAL, nothing mapped, if the vma asks for more than is left from vm_pgoff on.",
     sabotage=entry_bit("present", set=True),
 )
 def test_a_vma_that_is_too_large_is_einval(subject: Subject, witness: Witness) -> None:
@@ -55,8 +57,9 @@ def test_a_vma_that_is_too_large_is_einval(subject: Subject, witness: Witness) -
 
 @claim(
     "iomap.range.2",
-    PAGE,
-    "Check that the physical memory area passed in looks valid: -EINVAL if it wraps around.",
+    "mm/memory.c",
+    "Check that the physical memory area passed in looks valid",
+    reading="-EINVAL if it wraps around, nothing mapped.",
     sabotage=entry_bit("present", set=True),
 )
 def test_an_area_that_wraps_is_einval(subject: Subject, witness: Witness) -> None:
@@ -69,8 +72,9 @@ def test_an_area_that_wraps_is_einval(subject: Subject, witness: Witness) -> Non
 
 @claim(
     "iomap.align.1",
-    PAGE,
+    "mm/memory.c",
     "You *really* shouldn't map things that aren't page-aligned, but we've historically allowed it",
+    reading="A start within a page maps that page.",
     sabotage=entry_pfn(+1),
 )
 def test_a_start_within_a_page_maps_that_page(subject: Subject, witness: Witness) -> None:
@@ -97,7 +101,8 @@ def test_the_memory_type_is_the_vmas(subject: Subject, witness: Witness) -> None
 @claim(
     "iomap.private.1",
     PAGE,
-    "we'll figure out the rest from the vma information: a private mapping is copied when it is written.",
+    "we'll figure out the rest from the vma information.",
+    reading="A private mapping is copied when it is written.",
     sabotage=refcount(+1, at=2),
 )
 def test_a_private_mapping_is_copied(subject: Subject, witness: Witness) -> None:

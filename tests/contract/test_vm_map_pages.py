@@ -28,7 +28,8 @@ def test_map_pages_starts_at_vm_pgoff(subject: Subject, witness: Witness) -> Non
 @claim(
     "map_pages.order.2",
     MAP,
-    "Maps an object consisting of @num pages: a vma that is smaller gets as many as it has room for.",
+    "Maps an object consisting of @num pages",
+    reading="A vma that is smaller gets as many as it has room for.",
     sabotage=refcount(+1, at=2, page=4),
 )
 def test_a_smaller_vma_gets_fewer_pages(subject: Subject, witness: Witness) -> None:
@@ -42,7 +43,8 @@ def test_a_smaller_vma_gets_fewer_pages(subject: Subject, witness: Witness) -> N
 @claim(
     "map_pages.vmflag.1",
     MAP,
-    "maps range of kernel pages: as vm_insert_page() does it, in a mixed map.",
+    "maps range of kernel pages",
+    reading="As vm_insert_page() does it, in a mixed map.",
     sabotage=vm_flag("VM_MIXEDMAP"),
 )
 def test_the_mapping_becomes_a_mixed_map(subject: Subject, witness: Witness) -> None:
@@ -54,7 +56,8 @@ def test_the_mapping_becomes_a_mixed_map(subject: Subject, witness: Witness) -> 
 @claim(
     "map_pages.range.1",
     MAP,
-    "Return: 0 on success and error code otherwise: -ENXIO if the vma asks for more pages than there are.",
+    "0 on success and error code otherwise.",
+    reading="-ENXIO if the vma asks for more pages than there are.",
     sabotage=entry_bit("present", set=True),
 )
 def test_map_pages_refuses_a_vma_that_is_too_large(subject: Subject, witness: Witness) -> None:
@@ -68,7 +71,8 @@ def test_map_pages_refuses_a_vma_that_is_too_large(subject: Subject, witness: Wi
 @claim(
     "map_pages.range.2",
     MAP,
-    "catering for the user's requested vm_pgoff: -ENXIO, nothing mapped, if it is beyond the object or leaves too few.",
+    "catering for the user's requested vm_pgoff",
+    reading="-ENXIO, nothing mapped, if it is beyond the object or leaves too few.",
     sabotage=refcount(+1, at=1),
 )
 def test_map_pages_refuses_an_offset_beyond_the_object(subject: Subject, witness: Witness) -> None:
@@ -117,7 +121,8 @@ def test_a_failing_mmap_removes_what_was_inserted(subject: Subject, witness: Wit
 @claim(
     "map_pages.tables.1",
     MAP,
-    "maps range of kernel pages: over the end of a page table too, each in its place.",
+    "maps range of kernel pages",
+    reading="Over the end of a page table too, each in its place.",
     sabotage=entry_pfn(+1, page=3),
 )
 def test_the_range_may_cross_page_tables(subject: Subject, witness: Witness) -> None:
@@ -130,7 +135,8 @@ def test_the_range_may_cross_page_tables(subject: Subject, witness: Witness) -> 
 @claim(
     "map_pages.munmap.1",
     MAP,
-    "maps range of kernel pages: munmap() gives all of them back, those that were not mapped are left alone.",
+    "maps range of kernel pages",
+    reading="munmap() gives all of them back, those that were not mapped are left alone.",
     sabotage=refcount(+1, at=2),
 )
 def test_munmap_gives_the_range_back(subject: Subject, witness: Witness) -> None:
@@ -159,7 +165,8 @@ def test_map_pages_zero_ignores_vm_pgoff(subject: Subject, witness: Witness) -> 
 @claim(
     "map_pages_zero.range.1",
     ZERO,
-    "Return: 0 on success and error code otherwise: -ENXIO if the vma asks for more pages than there are.",
+    "0 on success and error code otherwise.",
+    reading="-ENXIO if the vma asks for more pages than there are.",
     sabotage=entry_bit("present", set=True),
 )
 def test_map_pages_zero_refuses_a_vma_that_is_too_large(subject: Subject, witness: Witness) -> None:

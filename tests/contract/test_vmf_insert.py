@@ -16,7 +16,8 @@ MIXED = "vmf_insert_mixed(9)"
 @claim(
     "insert_pfn.fault.1",
     PFN,
-    "This function should only be called from a vm_ops->fault handler: it makes an entry, and no page is counted.",
+    "This function should only be called from a vm_ops->fault handler",
+    reading="It makes an entry, and no page is counted.",
     sabotage=entry_bit("special", set=False, at=2),
 )
 def test_insert_pfn_in_a_fault(subject: Subject, witness: Witness) -> None:
@@ -34,7 +35,8 @@ def test_insert_pfn_in_a_fault(subject: Subject, witness: Witness) -> None:
 @claim(
     "insert_pfn.return.1",
     PFN,
-    "in that case the handler should return the result of this function: VM_FAULT_NOPAGE, and the access goes on.",
+    "in that case the handler should return the result of this function.",
+    reading="VM_FAULT_NOPAGE, and the access goes on.",
     sabotage=entry_bit("dirty", set=False),
 )
 def test_the_access_goes_on(subject: Subject, witness: Witness) -> None:
@@ -50,7 +52,8 @@ def test_the_access_goes_on(subject: Subject, witness: Witness) -> None:
 @claim(
     "insert_pfn.busy.1",
     PFN,
-    "As this is called only for pages that do not currently exist: an entry that exists is left alone.",
+    "As this is called only for pages that do not currently exist",
+    reading="An entry that exists is left alone.",
     sabotage=entry_pfn(+1, at=2),
 )
 def test_an_entry_that_exists_is_left_alone(subject: Subject, witness: Witness) -> None:
@@ -68,7 +71,8 @@ def test_an_entry_that_exists_is_left_alone(subject: Subject, witness: Witness) 
 @claim(
     "insert_pfn.range.1",
     PFN,
-    "@addr: target user address of this page: VM_FAULT_SIGBUS if it is not in the vma.",
+    "@addr: target user address of this page",
+    reading="VM_FAULT_SIGBUS if it is not in the vma.",
     sabotage=entry_bit("present", set=True),
 )
 def test_an_address_outside_is_sigbus(subject: Subject, witness: Witness) -> None:
@@ -85,7 +89,8 @@ def test_an_address_outside_is_sigbus(subject: Subject, witness: Witness) -> Non
 @claim(
     "insert_pfn.prot.1",
     PFN,
-    "Similar to vm_insert_page: the protection is the vma's. A read-only one cannot be written.",
+    "Similar to vm_insert_page [...] Same comments apply.",
+    reading="The protection is the vma's. A read-only one cannot be written.",
     sabotage=entry_bit("writable", set=True),
 )
 def test_a_read_only_vma_gives_read_only_entries(subject: Subject, witness: Witness) -> None:
@@ -159,7 +164,8 @@ def test_mprotect_keeps_the_memory_type(subject: Subject, witness: Witness) -> N
 @claim(
     "insert_pfn.prot.5",
     "arch/arm64/include/asm/pgtable.h",
-    "What arm64 does: pte_modify() takes the memory type from the new protection: a tagged one is a type too.",
+    "pte_modify() takes the memory type from the new protection; a tagged one is a type too.",
+    code="pte_modify()",
     sabotage=entry_bit("uncached", set=True, at=2),
 )
 def test_mprotect_sets_the_memory_type_of_the_vma(subject: Subject, witness: Witness) -> None:
@@ -179,7 +185,8 @@ def test_mprotect_sets_the_memory_type_of_the_vma(subject: Subject, witness: Wit
 @claim(
     "insert_pfn.fork.1",
     PFN,
-    "do not have a struct page: fork and munmap count nothing, the child has the entries at once.",
+    "insert single pfn into user vma",
+    reading="A pfn without a page: fork and munmap count nothing, the child has the entries at once.",
     sabotage=refcount(+1, at=1),
 )
 def test_fork_and_munmap_count_nothing(subject: Subject, witness: Witness) -> None:
@@ -196,8 +203,9 @@ def test_fork_and_munmap_count_nothing(subject: Subject, witness: Witness) -> No
 
 @claim(
     "insert_pfn.gup.1",
-    PFN,
-    "do not have a struct page: get_user_pages() is -EFAULT, and makes no entry.",
+    "mm/gup.c",
+    "A mapping of page frames has no pages to hold: get_user_pages() is -EFAULT, and makes no entry.",
+    code="check_vma_flags()",
     sabotage=entry_bit("present", set=True),
 )
 def test_get_user_pages_refuses(subject: Subject, witness: Witness) -> None:
@@ -217,8 +225,10 @@ def mixed(subject: Subject, kind: str = "order0", **options: bool) -> tuple[tupl
 
 @claim(
     "insert_mixed.entry.1",
-    MIXED,
-    "If we don't have pte special, then we must refcount the page: here is one, so the entry is special, uncounted.",
+    "mm/memory.c",
+    "If we don't have pte special, then we have to use the pfn_valid() based VM_MIXEDMAP scheme [...] "
+    "and thus we *must* refcount the page",
+    reading="Here is pte special, so the entry is special and uncounted.",
     sabotage=entry_bit("special", set=False),
 )
 def test_insert_mixed_counts_no_page(subject: Subject, witness: Witness) -> None:
@@ -234,7 +244,8 @@ def test_insert_mixed_counts_no_page(subject: Subject, witness: Witness) -> None
 @claim(
     "insert_mixed.cow.1",
     "mmap(2)",
-    "MAP_PRIVATE: Create a private copy-on-write mapping. A store copies what a mixed map shows, and leaves it.",
+    "MAP_PRIVATE Create a private copy-on-write mapping.",
+    reading="A store copies what a mixed map shows, and leaves it.",
     sabotage=refcount(+1, at=2, page=0),
 )
 def test_a_store_to_a_private_mixed_map_copies(subject: Subject, witness: Witness) -> None:
@@ -250,8 +261,9 @@ def test_a_store_to_a_private_mixed_map_copies(subject: Subject, witness: Witnes
 
 @claim(
     "insert_mixed.misuse.1",
-    MIXED,
-    "these checks mirror the abort conditions in vm_normal_page: without VM_MIXEDMAP it is VM_FAULT_SIGBUS.",
+    "mm/memory.c",
+    "these checks mirror the abort conditions in vm_normal_page",
+    reading="Without VM_MIXEDMAP it is VM_FAULT_SIGBUS.",
     sabotage=entry_bit("present", set=True),
     kernels=">=6.11",
 )
@@ -265,8 +277,9 @@ def test_insert_mixed_without_a_mixed_map_is_sigbus(subject: Subject, witness: W
 
 @claim(
     "insert_mixed.zero.1",
-    MIXED,
-    "vm_mixed_zeropage_allowed(): the zero page is VM_FAULT_SIGBUS where a user could write to it.",
+    "mm/memory.c",
+    "Mappings that do not allow for writable PTEs are unproblematic.",
+    reading="The zero page is VM_FAULT_SIGBUS where a user could write to it.",
     sabotage=entry_bit("present", set=True),
     kernels=">=6.11",
 )
@@ -279,8 +292,9 @@ def test_the_zero_page_is_refused_where_it_could_be_written(subject: Subject, wi
 
 @claim(
     "insert_mixed.zero.2",
-    MIXED,
-    "vm_mixed_zeropage_allowed(): zeropages in COW mappings are common and unproblematic.",
+    "mm/memory.c",
+    "zeropages in COW mappings are common and unproblematic.",
+    reading="The zero page may be in a private mixed map: special, never writable, not counted.",
     sabotage=entry_bit("writable", set=True),
 )
 def test_the_zero_page_may_be_in_a_private_mapping(subject: Subject, witness: Witness) -> None:

@@ -125,7 +125,11 @@ def selection(group: argparse._ArgumentGroup) -> None:
         "--pdb", action="store_true", help="enter the debugger where a claim fails, the machine held still"
     )
     group.add_argument(
-        "-v", "--verbose", action="count", default=0, help="say more; twice: tracebacks as well"
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="say what of each sentence is tested; twice: tracebacks as well",
     )
 
 
@@ -166,7 +170,7 @@ def run(args: argparse.Namespace) -> int:
         ready(options, progress)
         found = runner.run_contract(options, progress)
     signals.check()
-    reports.write(found)
+    reports.write(found, verbose=options.verbose > 0)
     _tell_scripts(found)
     return found.exit_status
 

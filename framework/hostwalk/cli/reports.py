@@ -39,10 +39,10 @@ class Reports:
                 check_place(place)
         return reports
 
-    def write(self, run: Run) -> None:
+    def write(self, run: Run, *, verbose: bool = False) -> None:
         """Write all reports; the table goes to standard error where another report takes standard output."""
         taken = any(place == STDOUT for _, place in self.wanted)
-        terminal.show(run, output.err() if taken else output.out())
+        terminal.show(run, output.err() if taken else output.out(), verbose=verbose)
         for name, place in self.wanted:
             if place == STDOUT:
                 sys.stdout.write(FORMATS[name].text(run))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from hostwalk.report.model import Result, Run, Verdict, by_page
-from hostwalk.report.words import SIGNS, WORST_FIRST, plain, word, worst
+from hostwalk.report.words import SIGNS, WORST_FIRST, plain, tested, word, worst
 from hostwalk.target import Target
 
 PLACE = "docs/contract.md"
@@ -61,7 +61,10 @@ def _page(page: str, claims: Mapping[str, Sequence[Result]], cells: Cells) -> It
 def _row(claim_id: str, results: Sequence[Result], cells: Cells) -> str:
     signs = (_sign([each.verdict for each in results if each.target == target]) for target in cells)
     first = results[0]
-    return f"| `{claim_id}` | {escaped(first.sentence)} | {escaped(first.kernels)} | {' | '.join(signs)} |"
+    words = " ".join(
+        filter(None, (escaped(first.sentence), escaped(tested(first)) and f"({escaped(tested(first))})"))
+    )
+    return f"| `{claim_id}` | {words} | {escaped(first.kernels)} | {' | '.join(signs)} |"
 
 
 def _sign(verdicts: Sequence[Verdict]) -> str:

@@ -54,6 +54,8 @@ def _result(result: Result) -> dict[str, Any]:
         "claim": result.claim_id,
         "page": result.page,
         "sentence": result.sentence,
+        "reading": result.reading,
+        "code": result.code,
         "target": result.target.name,
         "verdict": result.verdict.value,
         "reason": result.reason,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from hostwalk.report.model import Result, Run, Verdict
-from hostwalk.report.words import plain, word
+from hostwalk.report.words import plain, promise, tested, word
 from hostwalk.target import Target
 
 
@@ -84,5 +84,5 @@ def _story(result: Result) -> str:
     """Return what a reader of a CI page has to know; a skip's reason says it all."""
     if result.verdict is Verdict.NOT_APPLICABLE:
         return ""
-    lines = (f'{result.page}: "{result.sentence}"', result.reason, result.detail, result.where, result.rerun)
+    lines = (promise(result), tested(result), result.reason, result.detail, result.where, result.rerun)
     return "\n".join(line.rstrip() for line in lines if line.strip())

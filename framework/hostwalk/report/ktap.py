@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hostwalk.report.model import Result, Run, Verdict
-from hostwalk.report.words import plain
+from hostwalk.report.words import plain, promise, tested
 from hostwalk.target import Target
 
 INDENT = "  "
@@ -38,7 +38,7 @@ def _target(run: Run, target: Target, results: Sequence[Result]) -> Iterator[str
 def _claim(number: int, result: Result) -> Iterator[str]:
     if result.verdict in (Verdict.BROKEN, Verdict.UNPROVEN):
         reason = result.reason if result.verdict is Verdict.BROKEN else ""
-        told = (f'{result.page}: "{result.sentence}"', reason, result.detail, result.rerun)
+        told = (promise(result), tested(result), reason, result.detail, result.rerun)
         yield from _comment("\n".join(told))
     yield f"{_outcome([result])} {number} {_name(result.claim_id)}{_directive(result)}"
 

@@ -31,9 +31,11 @@ class Verdict(StrEnum):
 class Result:
     """One claim on one target.
 
-    ``page`` is the manual page and ``sentence`` its words. ``reason`` says why the claim is not applicable,
-    is unproven or departs; ``detail`` explains a broken claim in several lines: what was claimed, what the
-    witness saw, the decoded entry. ``rerun`` is a command that repeats just this, ``where`` is FILE:LINE.
+    ``page`` is the manual page and ``sentence`` its words, ``reading`` what of them is tested; with ``code``, the
+    functions of the source file ``page`` that do it, the sentence is no quotation. ``reason`` says why the claim
+    is not applicable, is unproven or departs; ``detail`` explains a broken claim in several lines: what was
+    claimed, what the witness saw, the decoded entry. ``rerun`` is a command that repeats just this, ``where`` is
+    FILE:LINE.
     ``crashed``: the guest's kernel broke down. ``kernels`` is the condition on versions that the claim makes (empty:
     none), ``departs`` the known departure with its citation, on this kernel or another. ``story`` tells how a claim
     that is broken or unproven came to be so. ``untestable``: the kernel is built from source and could not be built or
@@ -57,6 +59,8 @@ class Result:
     story: Story | None = None
     untestable: bool = False
     observed: Observed = NOTHING
+    reading: str = ""
+    code: str = ""
 
     @property
     def cell(self) -> str:

@@ -9,7 +9,18 @@ from rich.table import Table
 from rich.text import Text
 
 from hostwalk.report.model import Result, Run, Verdict, by_page
-from hostwalk.report.words import STYLES, WORST_FIRST, duration, plain, short_names, signs, word, worst
+from hostwalk.report.words import (
+    STYLES,
+    WORST_FIRST,
+    duration,
+    plain,
+    promise,
+    short_names,
+    signs,
+    tested,
+    word,
+    worst,
+)
 from hostwalk.target import Target
 
 NARROW = 60
@@ -18,14 +29,18 @@ WIDE = 120
 """Columns beyond which the table grows no further: a row must be easy to follow."""
 
 
-def show(run: Run, console: Console) -> None:
-    """Print a run: what was booted, the table, the totals, and why each claim that is not kept is not."""
-    _Page(run, console).show()
+def show(run: Run, console: Console, *, verbose: bool = False) -> None:
+    """Print a run: what was booted, the table, the totals, and why each claim that is not kept is not.
+
+    ``verbose`` adds to each sentence what of it is tested.
+    """
+    _Page(run, console, verbose).show()
 
 
 class _Page:
-    def __init__(self, run: Run, console: Console) -> None:
+    def __init__(self, run: Run, console: Console, verbose: bool) -> None:
         self.run = run
+        self.verbose = verbose
         self.console = console
         self.signs = signs(console.encoding)
         self.names = _headings(run.targets, console.width)
@@ -90,6 +105,8 @@ class _Page:
 
     def _row(self, claim_id: str, results: Sequence[Result]) -> list[Text]:
         sentence = results[0].sentence if self.console.width >= NARROW else ""
+        if self.verbose and sentence:
+            sentence = "\n".join(filter(None, (sentence, tested(results[0]))))
         return [
             Text(f"  {claim_id}"),
             Text(sentence),
@@ -125,7 +142,9 @@ class _Page:
         title = Text(f" {who} {phrase} on {first.target.name}", STYLES[first.verdict])
         self._line(self._sign(first.verdict) + title)
         if len(alike) == 1:
-            self._line(Text.assemble((first.page, "bold"), f': "{first.sentence}"'), indent=4)
+            self._line(Text.assemble((first.page, "bold"), promise(first).removeprefix(first.page)), indent=4)
+            if first.reading:
+                self._line(Text(tested(first)), indent=4)
         self._line(Text(_why(first)), indent=4)
         where, again = (first.where, first.rerun) if len(alike) == 1 else ("", _without_claim(first))
         for label, text in (("at", where), ("again", again)):

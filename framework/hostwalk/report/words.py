@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from hostwalk.report.model import Verdict
+from hostwalk.report.model import Result, Verdict
 from hostwalk.target import Target
 
 SIGNS: Mapping[Verdict, str] = {
@@ -39,6 +39,18 @@ def signs(encoding: str) -> Mapping[Verdict, str]:
 def word(verdict: Verdict, *, sabotage: bool = False) -> str:
     """Return the verdict's word; in a sabotage run a kept promise is a sabotage found."""
     return {Verdict.KEPT: "found", Verdict.BROKEN: "missed"}.get(verdict, verdict) if sabotage else verdict
+
+
+def promise(result: Result) -> str:
+    """Return page and sentence, quoted where it is the page's own: ``mprotect(2): "PROT_READ: ..."``."""
+    if result.code:
+        return f"{result.page}, {result.code}: {result.sentence}"
+    return f'{result.page}: "{result.sentence}"'
+
+
+def tested(result: Result) -> str:
+    """Return what of the sentence is tested, as a line of its own; empty where the sentence says it all."""
+    return f"tested: {result.reading}" if result.reading else ""
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:

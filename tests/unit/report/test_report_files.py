@@ -115,8 +115,8 @@ def test_json_schema_is_stable(run: Run) -> None:
         "name", "arch", "format", "kernel", "accel", "memory_mib", "cpus", "identity",
     ]  # fmt: skip
     assert list(document["results"][0]) == [
-        "claim", "page", "sentence", "target", "verdict", "reason", "detail", "seconds", "rerun", "where",
-        "nodeid", "crashed", "kernels", "departs", "story", "untestable", "state", "costs", "printed",
+        "claim", "page", "sentence", "reading", "code", "target", "verdict", "reason", "detail", "seconds", "rerun",
+        "where", "nodeid", "crashed", "kernels", "departs", "story", "untestable", "state", "costs", "printed",
     ]  # fmt: skip
 
 
@@ -260,3 +260,19 @@ def test_every_member_of_a_result_is_in_json(run: Run) -> None:
     members = [renamed.get(field.name, field.name) for field in fields(Result) if field.name != "observed"]
     members += ["state", "costs", "printed"]
     assert sorted(json_report.document(run)["results"][0]) == sorted(members)
+
+
+def test_every_report_tells_what_of_the_sentence_was_tested(run: Run) -> None:
+    told = replace(run, results=(replace(run.results[1], reading="The second page."),))
+    assert "  # tested: The second page.\n" in ktap.text(told)
+    assert json_report.document(told)["results"][0]["reading"] == "The second page."
+    (failure,) = ET.fromstring(junit.text(told)).iter("failure")
+    assert "\ntested: The second page.\n" in str(failure.text)
+
+
+def test_what_no_page_promises_is_not_quoted(run: Run) -> None:
+    told = replace(
+        run, results=(replace(run.results[1], page="mm/gup.c", sentence="It is so.", code="gup()"),)
+    )
+    for text in (ktap.text(told), next(iter(ET.fromstring(junit.text(told)).iter("failure"))).text):
+        assert "mm/gup.c, gup(): It is so.\n" in str(text)

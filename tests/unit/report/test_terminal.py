@@ -11,9 +11,12 @@ from hostwalk.report.model import Result, Run, Verdict
 from hostwalk.target import matrix
 
 
-def shown(run: Run, *, width: int = 100, encoding: str = "utf-8", colour: bool = False) -> str:
+def shown(
+    run: Run, *, width: int = 100, encoding: str = "utf-8", colour: bool = False, verbose: bool = False
+) -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
-    terminal.show(run, Console(file=file, width=width, highlight=False, markup=False, force_terminal=colour))
+    console = Console(file=file, width=width, highlight=False, markup=False, force_terminal=colour)
+    terminal.show(run, console, verbose=verbose)
     file.seek(0)
     return file.read()
 
@@ -40,6 +43,18 @@ def test_a_broken_claim_is_explained(run: Run) -> None:
     assert "    witness: 3 pages [red]!\n" in text
     assert "      pte 0x8000000001234567 present\n" in text
     assert "    again: hostwalk check --arch arm64 -k gup.ref.1\n" in text
+
+
+def test_a_broken_claim_says_what_of_the_sentence_was_tested(run: Run) -> None:
+    told = replace(run, results=(replace(run.results[1], reading="The second page."),))
+    assert shown(told).count("    tested: The second page.\n") == 1
+    assert "tested:" not in shown(run)
+
+
+def test_the_table_says_it_when_asked(run: Run) -> None:
+    told = replace(run, results=(replace(run.results[0], reading="The second page."),))
+    assert "tested:" not in shown(told)
+    assert "tested: The second page." in shown(told, verbose=True)
 
 
 def test_an_unproven_claim_says_why(run: Run) -> None:

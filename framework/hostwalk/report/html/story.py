@@ -17,13 +17,18 @@ from hostwalk.report.html.markup import (
 )
 from hostwalk.report.model import Result, Verdict
 from hostwalk.report.story import Comparison, Entry, Operation, Seen, SeenPage, Story
+from hostwalk.report.words import tested
 
 COLUMNS = ("page", "level", "entry at", "index", "entry", "leads to", "bits")
 
 
 def unfolded(result: Result, name: str) -> Iterator[ET.Element]:
     """Yield the parts; ``name`` makes their ids unique in the page."""
-    yield element("p", element("b", result.page), ": ", element("q", result.sentence), class_="sentence")
+    words: Child = result.sentence if result.code else element("q", result.sentence)
+    source = f", {result.code}: " if result.code else ": "
+    yield element("p", element("b", result.page), source, words, class_="sentence")
+    if result.reading:
+        yield element("p", tested(result))
     told = result.verdict is Verdict.BROKEN and not result.crashed and result.story is not None
     story = result.story or Story()
     if result.reason:
