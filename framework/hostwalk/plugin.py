@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from hostwalk import debugging, parallel, plugin_options
+from hostwalk import debugging, parallel, plugin_options, twice
 from hostwalk.cache import Cache
 from hostwalk.cells import Cell, Cells
 from hostwalk.claim import Claim, claim_of
@@ -39,7 +39,7 @@ from hostwalk.shard import Shard
 from hostwalk.sharding import Sharding
 from hostwalk.target import Target
 from hostwalk.telling import compared, explained
-from hostwalk.verdicts import Ending, UnnoticedError, foreign, judge, judge_error, rerun_command, run_command
+from hostwalk.verdicts import Ending, foreign, judge, judge_error, rerun_command, run_command
 from hostwalk.witness import Witness
 
 
@@ -147,6 +147,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.extra_keyword_matches.add(claim.id)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """In a sabotage run, run a claim's test twice: see hostwalk.twice."""
+    sabotage = item.config.stash[SESSION].options.sabotage
+    if not sabotage or claim_of(item) is None or not isinstance(item, pytest.Function):
+        return None
+    twice.run(item, nextitem)
+    return True
+
+
 @pytest.fixture(scope="session")
 def session(pytestconfig: pytest.Config) -> Session:
     """Return hostwalk's view of the running pytest session."""
@@ -213,7 +223,8 @@ def load_module(
 def witness(cell: Cell, request: pytest.FixtureRequest, session: Session) -> Witness:
     """Return the host's eyes on the machine; in a sabotage run they look at altered evidence once."""
     claim = claim_of(request.node)
-    saboteur = Saboteur(claim.sabotage) if claim is not None and session.options.sabotage else None
+    altered = session.options.sabotage and not twice.is_clean(request.node)
+    saboteur = Saboteur(claim.sabotage) if claim is not None and altered else None
     return Witness(cell, saboteur=saboteur)
 
 
@@ -238,7 +249,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     pyfuncitem.config.stash[SESSION].comparison = None
     witness.require(claim)
     if witness.saboteur is not None:
-        return (yield from _sabotaged(claim, witness))
+        return (yield from twice.noticed(claim, witness.saboteur))
     wanted = pyfuncitem.config.stash[SESSION].options.costs
     subject = pyfuncitem.funcargs.get("subject") if wanted else None
     try:
@@ -253,22 +264,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         witness.check_console(claim)
         raise
     witness.check_console(claim)
-    if pyfuncitem.config.stash[SESSION].options.audit:
+    options = pyfuncitem.config.stash[SESSION].options
+    if options.audit and not options.sabotage:
         witness.check_invariants()
     return result
-
-
-def _sabotaged(claim: Claim, witness: Witness) -> Generator[None, object, object]:
-    assert witness.saboteur is not None
-    try:
-        yield
-    except AssertionError:
-        if not witness.saboteur.done:
-            raise
-        return True
-    if not witness.saboteur.done:
-        raise UnnoticedError(f"the sabotage never struck: {claim.sabotage}")
-    raise UnnoticedError(f"the claim was kept although the host altered the evidence: {claim.sabotage}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -280,19 +279,41 @@ def pytest_runtest_makereport(
     claim = claim_of(item)
     if claim is None or not isinstance(item, pytest.Function):
         return report
+    if twice.is_clean(item):
+        return _clean(item, claim, call, report)
     if call.when == "teardown":
         return _look_back(item, claim, call, report)
     if call.when == "setup" and call.excinfo is None:
         return report
     ending = _ending(item, claim, call, report)
+    _conclude(item, claim, ending, call, report)
+    seen = item.funcargs.get("witness")
+    if ending.verdict is Verdict.BROKEN and isinstance(seen, Witness):
+        report.sections.append(("hostwalk", "\n".join(seen.story())))
+    return report
+
+
+def _conclude(
+    item: pytest.Function,
+    claim: Claim,
+    ending: Ending,
+    call: pytest.CallInfo[None],
+    report: pytest.TestReport,
+) -> None:
+    """Keep the result and have pytest's report agree with it."""
     _record(item, claim, ending, call.duration, report)
     if ending.verdict is Verdict.DEPARTS:
         report.outcome, report.wasxfail = "skipped", f"departs: {ending.reason}"
     if ending.verdict is Verdict.NOT_APPLICABLE:
         report.outcome = "skipped"
-    seen = item.funcargs.get("witness")
-    if ending.verdict is Verdict.BROKEN and isinstance(seen, Witness):
-        report.sections.append(("hostwalk", "\n".join(seen.story())))
+
+
+def _clean(
+    item: pytest.Function, claim: Claim, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> pytest.TestReport:
+    """Let a claim that is not kept with nothing altered end so: its sabotage would prove nothing."""
+    if call.excinfo is not None and not item.stash[twice.UNFIT]:
+        _conclude(item, claim, twice.unfit(item, _ending(item, claim, call, report)), call, report)
     return report
 
 
@@ -363,5 +384,6 @@ def _record(
             f"{path}:{(line or 0) + 1}", item.nodeid, ending.crashed, claim.kernels.text,
             claim.departs.known if claim.departs is not None else "", _story(item, ending, report),
             ending.untestable, observed,
+            claim.reading, claim.code,
         )
     )  # fmt: skip

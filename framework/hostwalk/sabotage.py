@@ -63,7 +63,10 @@ class Saboteur:
         if self.done or reading.kind not in self.sabotage.kinds or self._seen != self.sabotage.at:
             yield False
             return
-        with altered(moment, self.sabotage.alter(moment, reading)):
+        writes = self.sabotage.alter(moment, reading)
+        if all(moment.memory.read(write.address, len(write.data)) == write.data for write in writes):
+            raise SabotageError(f"the sabotage would alter nothing: {self.sabotage}")
+        with altered(moment, writes):
             self.done = True
             yield True
 

@@ -48,6 +48,8 @@ def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> 
             return Ending(Verdict.NOT_APPLICABLE, error.message)
         case pytest.skip.Exception():
             return Ending(Verdict.NOT_APPLICABLE, str(error.msg))
+        case UnnoticedError():
+            return Ending(Verdict.BROKEN, detail=detail)
         case AssertionError():
             return _broken(claim, code, str(error), detail)
         case HostwalkError():

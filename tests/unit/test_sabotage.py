@@ -112,6 +112,14 @@ def test_a_vma_flag_is_toggled() -> None:
     assert write == Write(0x4020, (0x2000).to_bytes(8, "little"))
 
 
+def test_an_alteration_that_changes_no_byte_is_none() -> None:
+    with (
+        pytest.raises(SabotageError, match="would alter nothing: set writable"),
+        Saboteur(entry_bit("writable", set=True)).strike(FakeMoment(memory()), reading()),  # type: ignore[arg-type]
+    ):
+        pass
+
+
 def test_evidence_that_is_not_there_cannot_be_altered() -> None:
     with pytest.raises(SabotageError, match="struct page"):
         refcount(+1).alter(FakeMoment(memory()), reading())  # type: ignore[arg-type]
