@@ -206,7 +206,7 @@ def test_the_vma_stays_as_it_was(subject: Subject, witness: Witness) -> None:
     departs=departure(
         "nr_pages is unsigned long: a negative number is a huge one, and every page up to the next hole is taken",
         cites="mm/gup.c, __get_user_pages(): unsigned long nr_pages, and only if (!nr_pages) return 0",
-        shows=r"assert \(?3",
+        shows="nr_pages -1 took 3 pages",
         kernels=">=3.9",
     ),
 )
@@ -216,7 +216,7 @@ def test_a_negative_number_of_pages(subject: Subject, witness: Witness) -> None:
     before = witness.pages(area[:3])
     with subject.get_user_pages(area, nr_pages=-1) as pins:
         after = witness.pages(area[:3])
-        assert pins.returned == 0
+        assert pins.returned == 0, f"nr_pages -1 took {pins.returned} pages"
         assert after.refcounts == before.refcounts
 
 

@@ -265,20 +265,17 @@ def test_more_than_can_be_committed_is_enomem(subject: Subject, witness: Witness
 )
 def test_insufficient_memory_is_eagain(subject: Subject, witness: Witness) -> None:
     area = _unaffordable(subject)
-    assert "VM_WRITE" not in witness.vma(area).flags
     with subject.refuses("EAGAIN"):
         subject.mprotect(area, "rw")
+    assert "VM_WRITE" not in witness.vma(area).flags
 
 
 @claim(
     "mprotect.data.1",
-    "getrlimit(2)",
-    "RLIMIT_DATA This is the maximum size of the process's data segment [...] This limit affects "
-    "calls to brk(2), sbrk(2), and (since Linux 4.7) mmap(2), which fail with the error ENOMEM upon "
-    "encountering the soft limit of this resource.",
-    reading=(
-        "mprotect() that would make too much private memory writable is ENOMEM as well, and charges nothing."
-    ),
+    "mm/mprotect.c",
+    "mprotect() that would make more private memory writable than RLIMIT_DATA allows is ENOMEM, and "
+    "changes nothing.",
+    code="mprotect_fixup(): may_expand_vm()",
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_memory_becomes_data_within_the_limit_only(subject: Subject, witness: Witness) -> None:

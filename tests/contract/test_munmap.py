@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Subject
-from hostwalk.sabotage import committed, entry_bit, entry_pfn, mm_counter, refcount, vm_edge, vm_flag
+from hostwalk.sabotage import committed, entry_bit, entry_pfn, mm_counter, refcount, vm_edge
 from hostwalk.witness import NO_PFN, Witness
 
 PAGE = "munmap(2)"
@@ -317,7 +317,7 @@ def test_a_part_of_a_hugetlb_page_is_einval(subject: Subject, witness: Witness) 
     "Documentation/userspace-api/mseal.rst",
     "munmap: munmap is atomic. If one of VMAs in the given range is sealed, none of VMAs are updated.",
     kernels=">=6.10",
-    sabotage=vm_flag("VM_WRITE"),
+    sabotage=entry_bit("present", set=False, page=0),
 )
 def test_a_sealed_mapping_keeps_the_whole_range(subject: Subject, witness: Witness) -> None:
     area = subject.apart(pages=6).touch()

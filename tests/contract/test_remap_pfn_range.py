@@ -134,7 +134,7 @@ def test_the_vma_is_marked(subject: Subject, witness: Witness) -> None:
     "A vma that is remapped as a whole gets VM_PAT, a part of one does not.",
     code="track_pfn_remap()",
     sabotage=vm_flag("VM_PAT"),
-    kernels="<7.0",
+    kernels="<6.16",
 )
 def test_x86_reserves_the_type_of_a_whole_vma(subject: Subject, witness: Witness) -> None:
     if subject.arch is not Arch.X86_64:

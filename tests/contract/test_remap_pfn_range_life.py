@@ -141,9 +141,9 @@ def test_fork_of_a_private_mapping(subject: Subject, witness: Witness) -> None:
     departs=departure(
         "fails on x86-64 with ENOMEM: the memory type of the mapping is looked up at its first page, a copy by now",
         cites="get_pat_info() in arch/x86/mm/pat/memtype.c of 6.1 and 6.12: we're out of luck for now and have to fail "
-        "fork(); not in 7.3",
+        'fork(); gone in 6.16 with "x86/mm/pat: remove old pfnmap tracking interface"',
         shows="fork failed with ENOMEM",
-        kernels="<7.0",
+        kernels="<6.16",
     ),
 )
 def test_fork_of_a_private_mapping_with_a_written_first_page(subject: Subject, witness: Witness) -> None:

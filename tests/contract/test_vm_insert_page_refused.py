@@ -108,7 +108,7 @@ def test_a_page_without_a_reference_is_einval(subject: Subject, witness: Witness
     departs=departure(
         "sets VM_MIXEDMAP before it looks at the page, and leaves it set",
         cites='fce831c92092 ("mm/memory: cleanly support zeropage in vm_insert_page*(), ..."), 6.11',
-        shows="VM_MIXEDMAP",
+        shows="a page that was refused left VM_MIXEDMAP set",
         kernels=">=6.11",
     ),
 )
@@ -116,7 +116,8 @@ def test_a_refused_page_leaves_the_flags(subject: Subject, witness: Witness) -> 
     pages = subject.alloc_pages("unsplit", order=1)
     inserted = subject.insert("vm_insert_page", pages, first=1, nr=1, keep=True)
     assert inserted.errno == "EINVAL"
-    assert "VM_MIXEDMAP" not in witness.vma(inserted.area).flags
+    flags = witness.vma(inserted.area).flags
+    assert "VM_MIXEDMAP" not in flags, "a page that was refused left VM_MIXEDMAP set"
 
 
 @claim(
@@ -170,9 +171,9 @@ def test_a_page_of_the_slab_allocator_is_einval(subject: Subject, witness: Witne
 
 @claim(
     "insert.hugetlb.1",
-    PAGE,
-    "a nice clean _individual_ kernel allocation",
-    reading="A page of another type (hugetlb) is not one: -EINVAL.",
+    "mm/memory.c",
+    "A page of another type (hugetlb) is -EINVAL, and its counts stay.",
+    code="validate_page_before_insert(): page_has_type()",
     sabotage=refcount(+1, at=2),
     kernels=">=6.12",
 )
