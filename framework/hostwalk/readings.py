@@ -184,13 +184,29 @@ class Pages(Frames):
 
     @property
     def soft_dirty(self) -> Column:
-        """pte_soft_dirty()."""
-        return self._leaf("soft_dirty", lambda leaf: leaf.soft_dirty)
+        """pte_soft_dirty(), pte_swp_soft_dirty()."""
+        return self._leaf("soft_dirty", lambda leaf: (leaf.swap or leaf).soft_dirty)
 
     @property
     def uffd_wp(self) -> Column:
-        """pte_uffd_wp()."""
-        return self._leaf("uffd_wp", lambda leaf: leaf.uffd_wp)
+        """pte_uffd_wp(), pte_swp_uffd_wp()."""
+        return self._leaf("uffd_wp", lambda leaf: (leaf.swap or leaf).uffd_wp)
+
+    @property
+    def swaps(self) -> tuple[str, ...]:
+        """What entries are that stand for no page: ``"swap"``, ``"marker"``, ``"hwpoison"``; empty for others."""
+        leaves = (record.leaf for record in self.records)
+        return tuple(leaf.swap.name if leaf is not None and leaf.swap is not None else "" for leaf in leaves)
+
+    @property
+    def swap_offsets(self) -> Column:
+        """swp_offset(): where in its swap area each page is; 0 where it is not swapped out."""
+        return self._leaf("swap_offsets", lambda leaf: leaf.swap.offset if leaf.swap is not None else 0)
+
+    @property
+    def swap_exclusive(self) -> Column:
+        """pte_swp_exclusive()."""
+        return self._leaf("swap_exclusive", lambda leaf: leaf.swap is not None and leaf.swap.exclusive)
 
     @property
     def memory_types(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Subject
-from hostwalk.sabotage import committed, entry_bit, entry_pfn, mm_counter, refcount, vm_edge
+from hostwalk.sabotage import committed, entry_bit, mm_counter, page_flag, refcount, vm_edge
 from hostwalk.witness import NO_PFN, Witness
 
 PAGE = "munmap(2)"
@@ -96,7 +96,7 @@ def test_munmap_frees_private_pages(subject: Subject, witness: Witness) -> None:
     "mm/memory.c",
     "A dirty entry makes its page dirty when it goes: what was written is not lost.",
     code="zap_pte_range()",
-    sabotage=entry_pfn(+1),
+    sabotage=page_flag("PG_dirty", set=False, at=2, page=1),
 )
 def test_what_was_written_stays_in_the_file(subject: Subject, witness: Witness) -> None:
     with subject.file_system("ramfs") as where:

@@ -16,6 +16,7 @@ from hostwalk.target import Arch
 
 NOBODY = 65534
 MNT_DETACH = 2
+_ENTRY_SIZE = 8
 _SYSCTL = "/proc/sys/"
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 
@@ -34,10 +35,15 @@ class Conditions(Operations):
         """Bytes that one entry of a pmd maps: PMD_SIZE."""
         return 1 << self.agent.layout["PMD_SHIFT"]
 
-    def across_tables(self, pages: int = 8, prot: str = "rw") -> Area:
-        """Map pages of which half are the last of one page table and half the first of the next."""
-        room = self.mmap(pages=2 * self.pmd_size // self.page_size, prot="none", aligned=self.pmd_size)
-        middle = room.start + self.pmd_size - pages // 2 * self.page_size
+    def across_tables(self, pages: int = 8, prot: str = "rw", *, level: int = 0) -> Area:
+        """Map pages of which half are the last of one page table and half the first of the next.
+
+        ``level`` 1 puts them across the border of two pmd tables, 2 of two pud tables; raises SyscallFailed where
+        user space has none (ENOMEM).
+        """
+        size = self.pmd_size << level * ((self.page_size // _ENTRY_SIZE).bit_length() - 1)
+        room = self.mmap(pages=2 * size // self.page_size, prot="none", aligned=size)
+        middle = room.start + size - pages // 2 * self.page_size
         return self.mmap(pages=pages, prot=prot, fixed_at=middle, replace=True)
 
     def apart(self, pages: int, prot: str = "rw", *, shared: bool = False, fd: int = -1) -> Area:

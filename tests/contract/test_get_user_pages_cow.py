@@ -1,0 +1,203 @@
+"""get_user_pages and copy-on-write: huge pages, force, files whose file system wants to know of writes."""
+
+from __future__ import annotations
+
+from hostwalk.claim import claim, not_applicable
+from hostwalk.guest import Area, Subject, SyscallFailed
+from hostwalk.sabotage import entry_bit, entry_pfn, refcount
+from hostwalk.target import Arch
+from hostwalk.witness import Witness
+
+OLD_PAGE = "__get_user_pages(9)"
+FLAGS = "include/linux/mm_types.h"
+INTERNAL = "mm/internal.h"
+GUP = "mm/gup.c"
+UNSHARE = (
+    "GUP has to trigger unsharing via FAULT_FLAG_UNSHARE such that the GUP pin will remain consistent with the pages "
+    "mapped into the page tables of the MM."
+)
+FORCE = "FOLL_FORCE can write to even unwritable PTEs in COW mappings."
+INSTANT = "takes the page that would be accessed if a user thread accesses the given user virtual address"
+
+
+def huge(subject: Subject, witness: Witness) -> Area:
+    """Return a transparent huge page; ends the claim where there is none to be had."""
+    area = subject.huge_page()
+    if area is None or witness.pages(area[:1]).huge != 1:
+        not_applicable("no huge page was made")
+        raise AssertionError("unreachable")
+    return area
+
+
+@claim(
+    "huge.unshare.1",
+    INTERNAL,
+    UNSHARE,
+    reading="A page of a huge page that fork has shared: what is pinned is what the process goes on using.",
+    sabotage=entry_pfn(+1, at=2, page=0),
+)
+def test_a_read_pin_unshares_a_page_of_a_huge_page(subject: Subject, witness: Witness) -> None:
+    for call in (subject.pin_user_pages, subject.pin_user_pages_fast):
+        area = huge(subject, witness)
+        part = area[:2].touch(0x1B)
+        with subject.fork() as child, call(area[:1]) as pins:
+            mine = witness.pages(part)
+            assert mine.pfns[:1] == pins.pfns
+            assert mine.exclusive[0] == 1
+            area[:1].store(0x1C)
+            assert witness.pages(area[:1]).pfns == pins.pfns
+            assert child.peek(area.start, 1) == b"\x1b"
+
+
+@claim(
+    "huge.force.1",
+    GUP,
+    FORCE,
+    reading="An exclusive huge page is written where it is; its entry stays read-only.",
+    sabotage=entry_bit("writable", set=True, at=3),
+)
+def test_force_writes_an_exclusive_huge_page_where_it_is(subject: Subject, witness: Witness) -> None:
+    area = huge(subject, witness)
+    subject.mprotect(area, "r")
+    part = area[:2]
+    before = witness.pages(part)
+    with subject.get_user_pages(part, write=True, force=True) as pins:
+        held = witness.pages(part)
+        assert (held.pfns, held.huge, held.writable) == (before.pfns, 1, 0)
+        assert held.pfns == pins.pfns
+
+
+@claim(
+    "huge.force.2",
+    GUP,
+    FORCE,
+    reading="A huge page that fork has shared is copied first, and the child's stays.",
+    sabotage=entry_pfn(+1, at=3, page=0),
+)
+def test_force_copies_a_shared_huge_page(subject: Subject, witness: Witness) -> None:
+    area = huge(subject, witness)
+    part = area[:2].touch(0x1B)
+    subject.mprotect(area, "r")
+    before = witness.pages(part)
+    with subject.fork() as child, subject.get_user_pages(area[:1], write=True, force=True) as pins:
+        mine, theirs = witness.pages(part), witness.pages(part, of=child)
+        assert mine.pfns[:1] == pins.pfns
+        assert mine.pfns[0] != before.pfns[0]
+        assert (mine.writable, theirs.pfns) == (0, before.pfns)
+        assert child.peek(area.start, 1) == b"\x1b"
+
+
+@claim(
+    "gup.force.6",
+    GUP,
+    FORCE,
+    reading="A page that fork has shared is copied first: the child's is not the one that is held.",
+    sabotage=entry_pfn(+1, at=3, page=0),
+)
+def test_force_copies_a_page_that_fork_shared(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2).touch(0x1B)
+    subject.mprotect(area, "r")
+    before = witness.pages(area)
+    with subject.fork() as child:
+        theirs = witness.pages(area, of=child)
+        with subject.get_user_pages(area[:1], write=True, force=True) as pins:
+            mine = witness.pages(area)
+            assert mine.pfns[:1] == pins.pfns
+            assert mine.pfns.differing(before.pfns) == (0,)
+            assert (mine.writable, mine.exclusive[0], mine.anon) == (0, 1, 1)
+        assert theirs.pfns == before.pfns
+        assert child.peek(area.start, 1) == b"\x1b"
+
+
+@claim(
+    "gup.shared.1",
+    FLAGS,
+    "check pte is writable",
+    reading="FOLL_WRITE of a clean page whose file system wants to know of writes: the entry is writable and dirty.",
+    sabotage=entry_bit("writable", set=False, at=2, page=0),
+)
+def test_write_tells_the_file_system(subject: Subject, witness: Witness) -> None:
+    with subject.file_system("ramfs") as where:
+        fd = subject.open(f"{where}/file", "O_RDWR|O_CREAT")
+        subject.ftruncate(fd, 2)
+        area = subject.mmap(pages=2, shared=True, fd=fd).load()
+        before = witness.pages(area)
+        with subject.get_user_pages(area[:1], write=True) as pins:
+            held = witness.pages(area)
+        subject.munmap(area)
+        subject.close(fd)
+    assert (before.writable, before.dirty) == (0, 0)
+    assert held.pfns[:1] == pins.pfns
+    assert (held.pfns, held.writable, held.dirty) == (before.pfns, (1, 0), (1, 0))
+
+
+@claim(
+    "gup.levels.1",
+    OLD_PAGE,
+    INSTANT,
+    reading="On both sides of the end of a pmd table and of a pud table.",
+    sabotage=refcount(-1, at=2, page=7),
+)
+def test_a_range_over_the_end_of_higher_tables(subject: Subject, witness: Witness) -> None:
+    for level in (1, 2):
+        try:
+            area = subject.across_tables(level=level).touch()
+        except SyscallFailed:
+            not_applicable("user space has no second table of that level")
+            raise
+        before = witness.pages(area)
+        for call in (subject.get_user_pages, subject.get_user_pages_fast, subject.get_user_pages_unlocked):
+            with call(area, write=True) as pins:
+                held = witness.pages(area)
+                assert held.pfns == pins.pfns
+                assert held.refcounts == before.refcounts + 1
+                assert held.entries == before.entries
+        assert witness.pages(area).refcounts == before.refcounts
+
+
+@claim(
+    "pin.soft_dirty.1",
+    "mm/memory.c",
+    "A page that is unshared for a pin is as soft-dirty as it was: nobody has written it.",
+    code="wp_page_copy(): pte_soft_dirty()",
+    sabotage=entry_bit("soft_dirty", set=True, at=1, page=0),
+)
+def test_unsharing_is_no_write(subject: Subject, witness: Witness) -> None:
+    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
+        not_applicable("this kernel keeps no soft-dirty bit")
+    area = subject.mmap(pages=2).touch()
+    subject.clear_soft_dirty()
+    area[1:].touch()
+    with subject.fork(), subject.pin_user_pages(area) as pins:
+        mine = witness.pages(area)
+        assert mine.pfns == pins.pfns
+        assert (mine.exclusive, mine.soft_dirty, mine.writable) == (1, (0, 1), 0)
+
+
+@claim(
+    "gup.partial.2",
+    OLD_PAGE,
+    "This may be fewer than the number requested.",
+    reading="Each call, wherever the hole is: what it says it took is held, and nothing else.",
+    sabotage=refcount(+1, at=2, page=5),
+)
+def test_a_hole_anywhere_ends_every_call(subject: Subject, witness: Witness) -> None:
+    for hole in (1, 4, 7):
+        area = subject.across_tables(pages=8).touch()
+        subject.munmap(area[hole : hole + 1])
+        before = witness.pages(area)
+        calls = (
+            subject.get_user_pages,
+            subject.get_user_pages_fast,
+            subject.get_user_pages_unlocked,
+            subject.pin_user_pages,
+            subject.pin_user_pages_fast,
+        )
+        for call in calls:
+            with call(area, write=True) as pins:
+                held = witness.pages(area)
+                bias = witness.layout["GUP_PIN_COUNTING_BIAS"] if "pin" in call.__name__ else 1
+                taken = [bias if page < hole else 0 for page in range(8)]
+                assert (pins.returned, pins.filled) == (hole, hole)
+                assert held.refcounts == before.refcounts + taken
+            assert witness.pages(area).refcounts == before.refcounts
