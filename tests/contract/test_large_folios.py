@@ -1,0 +1,204 @@
+"""Large folios that page tables map: all their pages at once, and parts of them (contiguous entries on arm64)."""
+
+from __future__ import annotations
+
+from hostwalk.claim import claim, not_applicable
+from hostwalk.guest import Area, Subject, SyscallFailed
+from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, refcount
+from hostwalk.target import Arch
+from hostwalk.witness import NO_PFN, Pages, Witness
+
+SIZE = 64 << 10
+SWITCH = "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled"
+KERNELS = ">=6.9"
+COW = "Under Linux, fork() is implemented using copy-on-write pages."
+RANGE = (
+    "mprotect() changes the access protections for the calling process's memory pages containing any part of the "
+    "address range in the interval [addr, addr+len-1]."
+)
+ARM64_CONT = 1 << 52
+
+
+def large(subject: Subject, witness: Witness, byte: int = 1) -> tuple[Area, Pages]:
+    """Return two large folios side by side that one store each has brought; ends the claim where none come."""
+    pages = SIZE // subject.page_size
+    with subject.agent.spawn() as root:
+        try:
+            fd = root.open(SWITCH, "O_WRONLY")
+        except SyscallFailed:
+            not_applicable("this kernel has no huge pages of 64 KiB")
+            raise
+        root.write(fd, b"madvise")
+        root.close(fd)
+    area = subject.mmap(pages=2 * pages, aligned=SIZE)
+    subject.madvise(area, "HUGEPAGE")
+    for first in (0, pages):
+        area[first : first + 1].store(byte)
+    seen = witness.pages(area)
+    if seen.present != 1 or len(set(seen.heads)) != 2:
+        not_applicable("the kernel gave no folio of 64 KiB")
+    return area, seen
+
+
+def contiguous(subject: Subject, pages: Pages) -> list[bool]:
+    """Return which entries have the contiguous bit; none on x86-64, which has none."""
+    return [subject.arch is Arch.ARM64 and bool(entry & ARM64_CONT) for entry in pages.entries]
+
+
+@claim(
+    "folio.fault.1",
+    "mm/memory.c",
+    "A store maps all pages of a large folio: side by side, each with a reference and a map count, writable and dirty.",
+    code="do_anonymous_page()",
+    kernels=KERNELS,
+    sabotage=refcount(+1),
+)
+def test_a_store_maps_a_large_folio(subject: Subject, witness: Witness) -> None:
+    rss = witness.mm(subject).rss_anon
+    area, pages = large(subject, witness)
+    half = area.pages // 2
+    for first in (0, half):
+        folio = range(pages.pfns[first], pages.pfns[first] + half)
+        assert list(pages.pfns[first : first + half]) == list(folio)
+        assert pages.heads[first : first + half] == pages.pfns[first]
+    assert (pages.refcounts, pages.mapcounts) == (half, 1)
+    assert (pages.writable, pages.dirty, pages.exclusive) == (1, 1, 1)
+    assert witness.mm(subject).rss_anon == rss + area.pages
+
+
+@claim(
+    "folio.cont.1",
+    "arch/arm64/mm/contpte.c",
+    "The entries of a folio of 16 aligned pages have the contiguous bit, until one of them is to differ: then none of "
+    "that folio's has, and the others' stay.",
+    code="contpte_try_unfold(), contpte_convert()",
+    kernels=KERNELS,
+    sabotage=entry_bit("present", set=False, at=1, page=3),
+)
+def test_contiguous_entries_are_unfolded_as_a_whole(subject: Subject, witness: Witness) -> None:
+    if subject.arch is not Arch.ARM64:
+        not_applicable("only arm64 has contiguous entries in page tables")
+    area, before = large(subject, witness)
+    half = area.pages // 2
+    if half != witness.layout["CONT_PTES"]:
+        not_applicable("64 KiB are no contiguous run of this page size")
+    assert contiguous(subject, before) == [True] * area.pages
+    subject.mprotect(area[5:6], "r")
+    after = witness.pages(area)
+    assert contiguous(subject, after) == [False] * half + [True] * half
+    assert (after.pfns, after.writable) == (before.pfns, [page != 5 for page in range(area.pages)])
+    assert (after.dirty, after.mapcounts, after.refcounts) == (1, 1, before.refcounts)
+
+
+@claim(
+    "folio.mprotect.1",
+    "mprotect(2)",
+    RANGE,
+    reading="From the middle of a large folio to the middle of the next: just these pages.",
+    kernels=KERNELS,
+    sabotage=entry_bit("writable", set=True, at=2, page=9),
+)
+def test_mprotect_of_parts_of_two_folios(subject: Subject, witness: Witness) -> None:
+    area, before = large(subject, witness)
+    inside = range(3, area.pages - 5)
+    subject.mprotect(area[3:-5], "r")
+    after = witness.pages(area)
+    assert (after.pfns, after.writable) == (before.pfns, [page not in inside for page in range(area.pages)])
+    assert (after.dirty, after.refcounts, after.mapcounts) == (before.dirty, before.refcounts, 1)
+    subject.mprotect(area, "none")
+    assert witness.pages(area).prot_none == 1
+    subject.mprotect(area, "rw")
+    again = witness.pages(area)
+    assert (again.pfns, again.dirty, again.mapcounts) == (before.pfns, before.dirty, 1)
+    for page in (2, 9):
+        area[page : page + 1].store(7)
+    assert witness.pages(area).pfns == before.pfns
+
+
+@claim(
+    "folio.fork.1",
+    "fork(2)",
+    COW,
+    reading="A large folio: each page is shared and counted, and a write copies no other.",
+    kernels=KERNELS,
+    sabotage=mapcount(-1, at=2, page=7),
+)
+def test_a_large_folio_is_shared(subject: Subject, witness: Witness) -> None:
+    area, before = large(subject, witness, byte=0x35)
+    half = area.pages // 2
+    with subject.fork() as child:
+        ours, theirs = witness.pages(area), witness.pages(area, of=child)
+        assert (ours.pfns, theirs.pfns) == (before.pfns, before.pfns)
+        assert (ours.writable, theirs.writable, ours.exclusive) == (0, 0, 0)
+        assert (ours.mapcounts, ours.refcounts) == (2, 2 * half)
+        area[4:5].store(0x36)
+        mine, childs = witness.pages(area), witness.pages(area, of=child)
+        assert mine.pfns.differing(before.pfns) == (4,)
+        assert (childs.pfns, childs.mapcounts[4], childs.mapcounts[5]) == (before.pfns, 1, 2)
+        assert (mine.writable[4], mine.refcounts[4], childs.refcounts[4]) == (1, 1, 2 * half - 1)
+    after = witness.frames(before.pfns)
+    assert after.refcounts == [half - 1] * half + [half] * half
+
+
+@claim(
+    "folio.munmap.1",
+    "munmap(2)",
+    "All pages containing a part of the indicated range are unmapped",
+    reading="From the middle of a large folio to the middle of the next: just these pages, each once.",
+    kernels=KERNELS,
+    sabotage=refcount(+1, at=2),
+)
+def test_munmap_of_parts_of_two_folios(subject: Subject, witness: Witness) -> None:
+    area, before = large(subject, witness)
+    half = area.pages // 2
+    rss = witness.mm(subject).rss_anon
+    subject.munmap(area[half - 2 : half + 3])
+    frames = witness.frames(before.pfns)
+    gone = [half - 2 <= page < half + 3 for page in range(area.pages)]
+    assert frames.mapcounts == [not out for out in gone]
+    assert frames.refcounts == [half - 2] * half + [half - 3] * half
+    after = witness.pages(area)
+    assert after.pfns == [NO_PFN if out else pfn for pfn, out in zip(before.pfns, gone, strict=True)]
+    assert witness.mm(subject).rss_anon == rss - 5
+
+
+@claim(
+    "folio.gup.1",
+    "__get_user_pages(9)",
+    "takes a reference to each struct page that each user address corresponds to",
+    reading="Pages of two large folios side by side: the references are on the heads, one for each page.",
+    kernels=KERNELS,
+    sabotage=entry_pfn(+1, at=2, page=3),
+)
+def test_get_user_pages_of_large_folios(subject: Subject, witness: Witness) -> None:
+    area, before = large(subject, witness)
+    half = area.pages // 2
+    part = area[half - 3 : half + 2]
+    for call in (subject.get_user_pages, subject.get_user_pages_fast):
+        with call(part, write=True) as pins:
+            held = witness.pages(part)
+            assert held.pfns == pins.pfns
+            assert held.refcounts == [half + 3] * 3 + [half + 2] * 2
+    with subject.pin_user_pages(part, write=True) as pins:
+        held = witness.pages(part)
+        assert (held.pfns, held.pincounts) == (pins.pfns, (3, 3, 3, 2, 2))
+    after = witness.pages(area)
+    assert (after.refcounts, after.pincounts) == (before.refcounts, 0)
+
+
+@claim(
+    "folio.reuse.1",
+    "mm/memory.c",
+    "Of a large folio that one process alone maps, a page that was read-only for a while is written where it is.",
+    code="do_wp_page(): PageAnonExclusive()",
+    kernels=KERNELS,
+    sabotage=entry_pfn(+1, at=2, page=6),
+)
+def test_an_exclusive_page_of_a_folio_is_written_in_place(subject: Subject, witness: Witness) -> None:
+    area, before = large(subject, witness)
+    subject.mprotect(area[6:7], "r")
+    subject.mprotect(area[6:7], "rw")
+    area.store(9)
+    after = witness.pages(area)
+    assert (after.pfns, after.refcounts, after.mapcounts) == (before.pfns, before.refcounts, 1)
+    assert (after.writable, after.exclusive) == (1, 1)
