@@ -138,7 +138,8 @@ def test_populate_read_is_as_a_read(subject: Subject, witness: Witness) -> None:
     anon = subject.mmap(pages=3)
     for area in (file, anon):
         subject.madvise(area, "POPULATE_READ")
-    assert (witness.pages(file).present, witness.pages(file).dirty) == (1, 0)
+    seen = witness.pages(file)
+    assert (seen.present, seen.dirty) == (1, 0)
     assert witness.pages(anon).pfns == witness.zero_pfn
 
 
