@@ -127,6 +127,28 @@ def test_the_first_store_makes_a_files_page_dirty(subject: Subject, witness: Wit
 
 
 @claim(
+    "fault.shared.2",
+    "mm/memory.c",
+    "When the first access to a page of such a file is a store, entry and page are dirty at once.",
+    code="do_shared_fault(), fault_dirty_shared_page()",
+    sabotage=page_flag("PG_dirty", set=False, page=1),
+)
+def test_a_store_first_makes_a_files_page_dirty(subject: Subject, witness: Witness) -> None:
+    with subject.file_system("ramfs") as where:
+        fd = subject.open(f"{where}/file", "O_RDWR|O_CREAT")
+        subject.ftruncate(fd, 2)
+        area = subject.mmap(pages=2, shared=True, fd=fd)
+        area[1:].store(0x21)
+        after = witness.pages(area)
+        subject.munmap(area)
+        data = subject.read(fd, 1, area.page_size)
+        subject.close(fd)
+    assert (after.present[1], after.writable[1], after.dirty[1], after.anon[1]) == (1, 1, 1, 0)
+    assert after.flag("PG_dirty")[1] == 1
+    assert data == b"\x21"
+
+
+@claim(
     "madvise.populate.1",
     ADVICE,
     "Populate (prefault) page tables readable, faulting in all pages in the range just as if manually reading from "

@@ -195,6 +195,32 @@ def test_a_hugetlb_page_is_shared(subject: Subject, witness: Witness) -> None:
 
 
 @claim(
+    "fork.hugetlb.2",
+    PAGE,
+    "Memory writes, file mappings (mmap(2)), and unmappings (munmap(2)) performed by one of the processes do not "
+    "affect the other.",
+    reading="A write to a private page of hugetlbfs copies it, and lets go of the old one.",
+    sabotage=refcount(+1, at=2),
+)
+def test_a_hugetlb_page_is_copied_when_written(subject: Subject, witness: Witness) -> None:
+    with subject.sysctl("vm/nr_hugepages", 2) as pool:
+        if pool < 2:
+            not_applicable("there were no two huge pages for the pool")
+        area = subject.mmap(pages=subject.pmd_size // subject.page_size, hugetlb=True).touch(0x61)
+        part = area[:2]
+        before = witness.pages(part)
+        with subject.fork() as child:
+            area[:1].store(0x62)
+            theirs, ours = witness.pages(part, of=child), witness.pages(part)
+            seen = child.peek(area.start, 1) + subject.peek(area.start, 1) + subject.peek(area.address(1), 1)
+        subject.munmap(area)
+    assert (theirs.pfns, theirs.refcounts) == (before.pfns, before.refcounts)
+    assert (ours.writable, ours.huge, ours.exclusive[0]) == (1, 1, 1)
+    assert len(ours.pfns.differing(before.pfns)) == 2
+    assert seen == b"\x61\x62\x61"
+
+
+@claim(
     "fork.levels.1",
     PAGE,
     SAME,
@@ -256,3 +282,50 @@ def test_a_pinned_page_of_a_huge_page_stays_the_parents(subject: Subject, witnes
         area[:1].store(0x45)
         assert witness.pages(area[:1]).pfns == pins.pfns
         assert child.peek(area.start, 1) + child.peek(area.address(2), 1) == b"\x44\x44"
+
+
+@claim(
+    "fork.reuse.3",
+    "mm/huge_memory.c",
+    "A huge page that nobody else maps, but somebody else holds, is not written where it is.",
+    code="do_huge_pmd_wp_page()",
+    sabotage=entry_pfn(-1, at=3, page=0),
+)
+def test_a_huge_page_that_somebody_holds_is_copied(subject: Subject, witness: Witness) -> None:
+    area = subject.huge_page()
+    if area is None or witness.pages(area[:1]).huge != 1:
+        not_applicable("no huge page was made")
+        raise AssertionError("unreachable")
+    part = area[:2].touch(0x51)
+    with subject.fork():
+        pins = subject.get_user_pages(area[:1])
+    with pins:
+        held = witness.pages(part)
+        area[:1].store(0x52)
+        after = witness.pages(part)
+        assert held.pfns[:1] == pins.pfns
+        assert after.pfns[0] not in pins.pfns
+        assert (after.refcounts[0], after.mapcounts[0], after.orders[0]) == (1, 1, 0)
+        assert witness.contents(area[1:2])[0] == 0x51
+
+
+@claim(
+    "fork.reuse.4",
+    "mm/huge_memory.c",
+    "The last process that has a huge page takes it back on its next write, without a copy.",
+    code="do_huge_pmd_wp_page()",
+    sabotage=entry_bit("writable", set=False, at=3),
+)
+def test_the_last_owner_keeps_the_huge_page(subject: Subject, witness: Witness) -> None:
+    area = subject.huge_page()
+    if area is None or witness.pages(area[:1]).huge != 1:
+        not_applicable("no huge page was made")
+        raise AssertionError("unreachable")
+    part = area[:2].touch(0x51)
+    before = witness.pages(part)
+    with subject.fork():
+        pass
+    area[:1].store(0x52)
+    after = witness.pages(part)
+    assert (after.pfns, after.huge, after.writable) == (before.pfns, 1, 1)
+    assert (after.exclusive[0], after.refcounts, after.mapcounts) == (1, before.refcounts, before.mapcounts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject, SyscallFailed
-from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, refcount
+from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, page_flag, refcount
 from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Pages, Witness
 
@@ -202,3 +202,23 @@ def test_an_exclusive_page_of_a_folio_is_written_in_place(subject: Subject, witn
     after = witness.pages(area)
     assert (after.pfns, after.refcounts, after.mapcounts) == (before.pfns, before.refcounts, 1)
     assert (after.writable, after.exclusive) == (1, 1)
+
+
+@claim(
+    "folio.mlock.1",
+    "mlock(2)",
+    "mlock() locks pages in the address range starting at addr and continuing for len bytes.",
+    reading="A large folio that is locked as a whole is marked so, and no more when it is unlocked.",
+    kernels=KERNELS,
+    sabotage=page_flag("PG_mlocked", set=False, at=3),
+)
+def test_a_large_folio_is_locked(subject: Subject, witness: Witness) -> None:
+    area, _ = large(subject, witness)
+    half = area.pages // 2
+    subject.mlock(area[:half])
+    locked = witness.frames(witness.pages(area).heads)
+    assert locked.flag("PG_mlocked") == [True] * half + [False] * half
+    subject.munlock(area[:half])
+    free = witness.frames(witness.pages(area).heads)
+    assert (free.flag("PG_mlocked"), free.flag("PG_unevictable")) == (0, 0)
+    assert witness.mm(subject).locked_vm == 0

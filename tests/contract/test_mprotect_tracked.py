@@ -10,7 +10,7 @@ from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Witness
 
 PAGE = "mprotect(2)"
-THP = "/sys/kernel/mm/transparent_hugepage/enabled"
+THP = "/sys/kernel/mm/transparent_hugepage"
 ONLY_PROTECTION = "mprotect() changes the access protections for the calling process's memory pages."
 RANGE = (
     "mprotect() changes the access protections for the calling process's memory pages containing any part of the "
@@ -155,19 +155,20 @@ def test_a_shared_huge_page_stays_read_only(subject: Subject, witness: Witness) 
 )
 def test_the_huge_zero_page_stays_read_only(subject: Subject, witness: Witness) -> None:
     with subject.agent.spawn() as root:
-        try:
-            switch = root.open(THP, "O_WRONLY")
-        except SyscallFailed:
-            not_applicable("this kernel makes no transparent huge pages")
-            raise
-        root.write(switch, b"madvise")
-        root.close(switch)
+        for name, value in (("enabled", b"madvise"), ("use_zero_page", b"1")):
+            try:
+                switch = root.open(f"{THP}/{name}", "O_WRONLY")
+            except SyscallFailed:
+                not_applicable("this kernel makes no transparent huge pages")
+                raise
+            root.write(switch, value)
+            root.close(switch)
     area = subject.mmap(pages=subject.pmd_size // subject.page_size, aligned=subject.pmd_size)
     subject.madvise(area, "HUGEPAGE")
     area[:1].load()
     part = area[:2]
     before = witness.pages(part)
-    if before.huge != 1:
+    if (before.huge, before.anon) != (1, 0):
         not_applicable("a read mapped no huge zero page")
     subject.mprotect(area, "r")
     subject.mprotect(area, "rw")
