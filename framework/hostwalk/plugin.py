@@ -70,7 +70,12 @@ class Session:
         )  # fmt: skip
 
     def _lost(self, target: Target, error: HostwalkError) -> None:
-        """Blame damage that was found in a machine between two claims on the one that ran there last."""
+        """Blame damage that was found in a machine between two claims on the one that ran there last.
+
+        Not in a sabotage run: there it may be the clean run of the claim to come that ran there last.
+        """
+        if self.options.sabotage:
+            return
         if self.results and self.results[-1].target == target and self.results[-1].verdict is Verdict.KEPT:
             self.amend(judge_error(error), "before the next claim began")
 
