@@ -289,7 +289,7 @@ def test_a_pinned_page_of_a_huge_page_stays_the_parents(subject: Subject, witnes
     "mm/huge_memory.c",
     "A huge page that nobody else maps, but somebody else holds, is not written where it is.",
     code="do_huge_pmd_wp_page()",
-    sabotage=entry_pfn(-1, at=3, page=0),
+    sabotage=refcount(+1, at=3, page=0),
 )
 def test_a_huge_page_that_somebody_holds_is_copied(subject: Subject, witness: Witness) -> None:
     area = subject.huge_page()
