@@ -7,8 +7,6 @@ Fixtures, for this project's contract and for tests of any other repository: ``t
 from __future__ import annotations
 
 import random
-import re
-import textwrap
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -39,7 +37,7 @@ from hostwalk.shard import Shard
 from hostwalk.sharding import Sharding
 from hostwalk.target import Target
 from hostwalk.telling import compared, explained
-from hostwalk.verdicts import Ending, foreign, judge, judge_error, rerun_command, run_command
+from hostwalk.verdicts import Ending, foreign, judge, judge_error, rerun_command, run_command, said
 from hostwalk.witness import Witness
 
 
@@ -70,13 +68,9 @@ class Session:
         )  # fmt: skip
 
     def _lost(self, target: Target, error: HostwalkError) -> None:
-        """Blame damage that was found in a machine between two claims on the one that ran there last.
-
-        Not in a sabotage run: there it may be the clean run of the claim to come that ran there last.
-        """
-        if self.options.sabotage:
-            return
-        if self.results and self.results[-1].target == target and self.results[-1].verdict is Verdict.KEPT:
+        """Blame damage that was found in a machine between two claims on the one that ran there last."""
+        last = self.results[-1] if self.results and not self.options.sabotage else None
+        if last is not None and last.target == target and last.verdict is Verdict.KEPT:
             self.amend(judge_error(error), "before the next claim began")
 
     @property
@@ -93,7 +87,6 @@ pytest_xdist_auto_num_workers = parallel.pytest_xdist_auto_num_workers
 SESSION = pytest.StashKey[Session]()
 PROGRESS = pytest.StashKey[Progress]()
 PUT_AWAY = "its machine was put away: the next claim gets a fresh one"
-_PLAIN_ERRORS = "AssertionError|OutcomeError|WarnedError|BreachedError|UnnoticedError"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -291,7 +284,7 @@ def pytest_runtest_makereport(
     if call.when == "setup" and call.excinfo is None:
         return report
     ending = _ending(item, claim, call, report)
-    _conclude(item, claim, ending, call, report)
+    _conclude(item, claim, ending, call.duration, report)
     seen = item.funcargs.get("witness")
     if ending.verdict is Verdict.BROKEN and isinstance(seen, Witness):
         report.sections.append(("hostwalk", "\n".join(seen.story())))
@@ -299,14 +292,10 @@ def pytest_runtest_makereport(
 
 
 def _conclude(
-    item: pytest.Function,
-    claim: Claim,
-    ending: Ending,
-    call: pytest.CallInfo[None],
-    report: pytest.TestReport,
+    item: pytest.Function, claim: Claim, ending: Ending, seconds: float, report: pytest.TestReport
 ) -> None:
     """Keep the result and have pytest's report agree with it."""
-    _record(item, claim, ending, call.duration, report)
+    _record(item, claim, ending, seconds, report)
     if ending.verdict is Verdict.DEPARTS:
         report.outcome, report.wasxfail = "skipped", f"departs: {ending.reason}"
     if ending.verdict is Verdict.NOT_APPLICABLE:
@@ -318,7 +307,8 @@ def _clean(
 ) -> pytest.TestReport:
     """Let a claim that is not kept with nothing altered end so: its sabotage would prove nothing."""
     if call.excinfo is not None and not item.stash[twice.UNFIT]:
-        _conclude(item, claim, twice.unfit(item, _ending(item, claim, call, report)), call, report)
+        ending = twice.unfit(item, _ending(item, claim, call, report))
+        _conclude(item, claim, ending, call.duration, report)
     return report
 
 
@@ -327,11 +317,8 @@ def _look_back(
 ) -> pytest.TestReport:
     """Break a claim that was kept if the end of its subject shows that the kernel was damaged."""
     session, witness = item.config.stash[SESSION], item.funcargs.get("witness")
-    if (
-        not isinstance(witness, Witness)
-        or not session.results
-        or session.results[-1].verdict is not Verdict.KEPT
-    ):
+    kept = bool(session.results) and session.results[-1].verdict is Verdict.KEPT
+    if not isinstance(witness, Witness) or not kept:
         return report
     error = call.excinfo.value if call.excinfo is not None else witness.aftermath(claim)
     ending = judge(claim, witness.layout["LINUX_VERSION_CODE"], error, str(error))
@@ -355,14 +342,7 @@ def _ending(
 
 
 def _detail(report: pytest.TestReport, witness: Witness) -> str:
-    return "\n".join([_said(report), *witness.story()])
-
-
-def _said(report: pytest.TestReport) -> str:
-    """Return the failure as pytest explains it, without the names of errors that say nothing."""
-    lines = [line[4:].rstrip() for line in report.longreprtext.splitlines() if line.startswith("E ")]
-    said = textwrap.dedent("\n".join(lines))
-    return re.sub(rf"\A(?:[\w.]+\.)?(?:{_PLAIN_ERRORS}): ", "", said)
+    return "\n".join([said(report.longreprtext), *witness.story()])
 
 
 def _story(item: pytest.Function, ending: Ending, report: pytest.TestReport) -> Story | None:
@@ -370,7 +350,7 @@ def _story(item: pytest.Function, ending: Ending, report: pytest.TestReport) -> 
     witness = item.funcargs.get("witness")
     if ending.verdict not in (Verdict.BROKEN, Verdict.UNPROVEN) or not isinstance(witness, Witness):
         return None
-    return witness.told(_said(report), item.config.stash[SESSION].comparison)
+    return witness.told(said(report.longreprtext), item.config.stash[SESSION].comparison)
 
 
 def _record(

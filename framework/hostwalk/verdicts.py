@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import textwrap
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from hostwalk.options import CheckOptions, command
 from hostwalk.report.model import Verdict
 from hostwalk.target import DEFAULT_FORMATS, DEFAULT_KERNEL, Target
 
+_PLAIN_ERRORS = "AssertionError|OutcomeError|WarnedError|BreachedError|UnnoticedError"
 _OTHERS = frozenset({"_pytest", "pluggy"})
 
 
@@ -64,6 +67,12 @@ def judge_error(error: HostwalkError) -> Ending:
     if isinstance(error, GuestCrashError):
         return Ending(Verdict.BROKEN, "the guest kernel crashed", str(error), crashed=True)
     return Ending(Verdict.UNPROVEN, f"{error.phase}: {error.message}", str(error))
+
+
+def said(explained: str) -> str:
+    """Return a failure as pytest explains it, without the names of errors that say nothing."""
+    lines = [line[4:].rstrip() for line in explained.splitlines() if line.startswith("E ")]
+    return re.sub(rf"\A(?:[\w.]+\.)?(?:{_PLAIN_ERRORS}): ", "", textwrap.dedent("\n".join(lines)))
 
 
 def _where(error: BaseException) -> str:
