@@ -61,10 +61,12 @@ def _page(page: str, claims: Mapping[str, Sequence[Result]], cells: Cells) -> It
 def _row(claim_id: str, results: Sequence[Result], cells: Cells) -> str:
     signs = (_sign([each.verdict for each in results if each.target == target]) for target in cells)
     first = results[0]
-    words = " ".join(
-        filter(None, (escaped(first.sentence), escaped(tested(first)) and f"({escaped(tested(first))})"))
-    )
-    return f"| `{claim_id}` | {words} | {escaped(first.kernels)} | {' | '.join(signs)} |"
+    return f"| `{claim_id}` | {words(first.sentence, tested(first))} | {escaped(first.kernels)} | {' | '.join(signs)} |"
+
+
+def words(sentence: str, tested: str) -> str:
+    """Return what stands for a claim's sentence, with what of it is tested."""
+    return f"{escaped(sentence)} ({escaped(tested)})" if tested else escaped(sentence)
 
 
 def _sign(verdicts: Sequence[Verdict]) -> str:

@@ -61,7 +61,11 @@ def rows(text: str) -> dict[str, tuple[str, list[str]]]:
 def test_the_committed_contract_lists_the_claims_that_there_are(claims: list[Claim]) -> None:
     said = {name: (page, *columns[:2]) for name, (page, columns) in rows(COMMITTED.read_text()).items()}
     there = {
-        claim.id: (escaped(claim.page), escaped(claim.sentence), escaped(claim.kernels.text))
+        claim.id: (
+            escaped(claim.page),
+            contract.words(claim.sentence, f"tested: {claim.reading}" if claim.reading else ""),
+            escaped(claim.kernels.text),
+        )
         for claim in claims
     }
     assert len(there) > 500
