@@ -9,16 +9,21 @@ pytest_plugins = ["pytester"]
 
 CONFTEST = """
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 import pytest
 from hostwalk import twice
-from hostwalk.plugin import SESSION, claim_of
+from hostwalk.claim import claim_of
+from hostwalk.observed import NOTHING
+from hostwalk.plugin import SESSION
 from hostwalk.sabotage import Saboteur
 from hostwalk.witness import Witness
 
 COUNTS = {"clean": 0, "altered": 0}
 
 class Eyes(Witness):
+    observed = NOTHING
+
     def __init__(self, saboteur):
         self.cell = SimpleNamespace(broken=False)
         self.saboteur, self.readings = saboteur, []
@@ -33,6 +38,7 @@ class Eyes(Witness):
     def check_invariants(self): raise AssertionError("no audit in a sabotage run")
     def prefer_crash(self, error): pass
     def told(self, failure, comparison): return None
+    def observing(self, claim, subject): return nullcontext()
 
 @pytest.fixture
 def witness(request):
