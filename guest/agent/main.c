@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,8 +7,13 @@
 
 #include "agent.h"
 
+#define MMAP_THRESHOLD	(128 * 1024)
+
 int main(int argc, char **argv)
 {
+	/* Given, it stays: what one process more takes goes with that process. */
+	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+	mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD);
 	if (getpid() == 1) {
 		init_system();
 		broker_run(init_find_port(), false);
