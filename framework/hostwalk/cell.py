@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
-from hostwalk.errors import HostwalkError, Phase, WalkError
+from hostwalk.errors import UNTESTABLE, BuildError, HostwalkError, MachineError, Phase, WalkError
 from hostwalk.guest import Agent, Subject
 from hostwalk.image import Image, build_image
 from hostwalk.kernels import Kernel, Progress, resolve
@@ -19,7 +20,7 @@ from hostwalk.memory import HeldMemory, SharedMap, WritableMemory, ram_map
 from hostwalk.moment import Moment
 from hostwalk.options import CheckOptions
 from hostwalk.paging import spaces
-from hostwalk.target import Target
+from hostwalk.target import Target, is_from_source
 
 BOOT_SECONDS = 180.0
 ROOT_TRIES, ROOT_MILLISECONDS = 20, 20
@@ -84,6 +85,11 @@ class Cell:
 
 def prepare(target: Target, options: CheckOptions, progress: Progress, cache: Cache) -> Prepared:
     """Get the kernel and build the image; raises FetchError, ResolveError, BuildError."""
+    with untestable_if_built(target):
+        return _prepare(target, options, progress, cache)
+
+
+def _prepare(target: Target, options: CheckOptions, progress: Progress, cache: Cache) -> Prepared:
     kernel = resolve(
         target.kernel,
         target.arch,
@@ -92,6 +98,7 @@ def prepare(target: Target, options: CheckOptions, progress: Progress, cache: Ca
         progress=progress,
         headers=options.headers,
         symbols=options.symbols,
+        page_format=target.format,
     )
     return Prepared(target, kernel, build_image(kernel, cache, progress=progress))
 
@@ -99,7 +106,7 @@ def prepare(target: Target, options: CheckOptions, progress: Progress, cache: Ca
 def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:
     """Boot a prepared target up to its answering agent; raises LaunchError, BootError, AgentError, WalkError."""
     deadline = Deadline.after(seconds)
-    with ExitStack() as stack:
+    with untestable_if_built(prepared.target), ExitStack() as stack:
         machine = stack.enter_context(
             launch(prepared.target, prepared.kernel, prepared.image, deadline=deadline)
         )
@@ -116,6 +123,17 @@ def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:
             raise machine.explain(error) from error
         return Cell(prepared, machine, agent, janitor, memory, linux, stack.pop_all())
     raise AssertionError("unreachable: boot either returns or raises")
+
+
+@contextmanager
+def untestable_if_built(target: Target) -> Iterator[None]:
+    """Mark what keeps a kernel that was built from source from its first answer: git bisect can skip it."""
+    try:
+        yield
+    except (BuildError, MachineError) as error:
+        if is_from_source(target.kernel):
+            error.exit_status = UNTESTABLE
+        raise
 
 
 def find_linux(machine: Machine, memory: WritableMemory, prepared: Prepared) -> Linux:

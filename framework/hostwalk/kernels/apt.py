@@ -31,7 +31,7 @@ _COPIED = re.compile(
     r"Acquire::(?:http|https|ftp|Retries|Queue-Mode|Force|ProxyAutoDetect|Proxy-Auto-Detect"
     r"|Check-Valid-Until|Check-Date|Max-ValidTime|Min-ValidTime|By-Hash|Source-Symlinks)"
 )
-_INTERESTING = re.compile(r"^Package: linux-(?:image|headers|kbuild)-", re.MULTILINE)
+_INTERESTING = re.compile(r"^Package: linux-(?:image|headers|kbuild|source)-", re.MULTILINE)
 _STATUS = re.compile(rb"dlstatus:\d+:([\d.]+):")
 
 
