@@ -19,7 +19,6 @@ from hostwalk.kernels.kernel import Headers, Kernel, parse_config
 from hostwalk.kernels.making import Maker, planned
 from hostwalk.kernels.progress import Progress
 from hostwalk.kernels.sources import Tree
-from hostwalk.manifest import Check
 from hostwalk.target import Arch
 
 RECIPE = "build-1"
