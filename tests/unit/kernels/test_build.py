@@ -138,7 +138,7 @@ def test_the_estimate_is_what_a_like_build_took_and_none_for_the_rest(tree: Path
     totals: list[int | None] = []
 
     class Seen:
-        def task(self, text: str, total: int | None):  # noqa: ANN202
+        def task(self, text: str, total: int | None):
             if text.startswith("building"):
                 totals.append(total)
             return SILENT.task(text, total)
