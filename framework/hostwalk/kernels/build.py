@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostwalk.cache import Cache, key_of
-from hostwalk.errors import KernelBuildError
+from hostwalk.errors import KernelBuildError, UsageError
 from hostwalk.kernels import fragments, toolchain, view
 from hostwalk.kernels.kernel import Headers, Kernel, parse_config
 from hostwalk.kernels.making import Maker, planned
@@ -60,6 +60,8 @@ class Build:
         return f"Linux {self.tree.version} for {self.arch} ({self.names[-1]})"
 
     def _maker(self, room: Path) -> Maker:
+        for path in (self.tree.path, room):
+            _need_plain(path)
         source = view.clean(self.tree.path, self.arch, room / "source")
         out = room / "out"
         out.mkdir(exist_ok=True)
@@ -129,8 +131,17 @@ class Build:
         )  # fmt: skip
         return Kernel(
             self.spec, self.arch, release, entry / image.name, config, entry / "modules", headers, identity,
-            self.cache, entry / "System.map", from_source=True,
+            self.cache, entry / "System.map",
         )  # fmt: skip
+
+
+def _need_plain(path: Path) -> None:
+    """Raise UsageError for a path that kbuild refuses."""
+    if any(char in str(path) for char in " :"):
+        raise UsageError(
+            f"no kernel can be built with {path}: kbuild takes no path with a space or a colon",
+            remedy="move the tree, or set HOSTWALK_CACHE to a directory without these",
+        )
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Kernel:
     """One bootable kernel; ``config`` maps CONFIG_X to y, m or its value without quotes.
 
     ``modules`` is its lib/modules/RELEASE directory, or None; ``identity`` is the SHA-256 of the boot file, or of
-    it and the configuration where hostwalk built it (``from_source``).
+    it and the configuration where hostwalk built it.
     """
 
     spec: str
@@ -58,7 +58,6 @@ class Kernel:
     identity: str
     cache: Cache = field(repr=False, compare=False)
     symbol_file: Path | None = None
-    from_source: bool = False
 
     @cached_property
     def symbols(self) -> Symbols:

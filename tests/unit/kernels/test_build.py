@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hostwalk.cache import Cache
-from hostwalk.errors import CacheError, KernelBuildError
+from hostwalk.errors import CacheError, KernelBuildError, UsageError
 from hostwalk.kernels import build as build_module
 from hostwalk.kernels import fragments
 from hostwalk.kernels.build import Build
@@ -106,6 +106,13 @@ def test_a_configuration_that_lacks_something_stops_before_anything_is_compiled(
     with pytest.raises(KernelBuildError, match="CONFIG_KSM=y"):
         _build(tree, cache).kernel()
     assert not list((cache.root / "build").glob("*/out/count"))
+
+
+def test_a_path_that_kbuild_cannot_take_is_a_usage_error(tree: Path, cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="space or a colon"):
+        _build(tree, Cache(tmp_path / "with space")).kernel()
+    with pytest.raises(UsageError, match="space or a colon"):
+        _build(tree.rename(tmp_path / "a:b"), cache).kernel()
 
 
 def test_modules_are_built_only_against_what_was_built(tree: Path, cache: Cache) -> None:
