@@ -15,6 +15,7 @@ from pathlib import Path
 from hostwalk.cache import Cache, key_of
 from hostwalk.errors import KernelBuildError, UsageError
 from hostwalk.kernels import fragments, toolchain, view
+from hostwalk.kernels.configuring import configure
 from hostwalk.kernels.kernel import Headers, Kernel, parse_config
 from hostwalk.kernels.making import Maker, planned
 from hostwalk.kernels.progress import Progress
@@ -47,7 +48,7 @@ class Build:
         with self.cache.workspace("build", self._key) as room:
             maker = self._maker(room)
             with _marked(room):
-                self._configure(maker, options)
+                configure(maker, options, self.tree.version, self.progress)
                 self._make(maker, room)
             return self._published(maker, room)
 
@@ -69,15 +70,6 @@ class Build:
         log.unlink(missing_ok=True)
         return Maker(source, out, log, toolchain.find(self.arch), f"{self._title} does not build")
 
-    def _configure(self, maker: Maker, options: tuple[fragments.Option, ...]) -> None:
-        """Make the configuration and check it; make notices where it is the one of the build before."""
-        wish = maker.out.parent / "wanted.config"
-        wish.write_text(fragments.text_of(options))
-        with self.progress.task(f"configuring {self._title}", None):
-            maker.run(["allnoconfig"], {"KCONFIG_ALLCONFIG": str(wish)})
-        config = fragments.values((maker.out / ".config").read_text())
-        fragments.verify(options, config, self.tree.version)
-
     def _make(self, maker: Maker, room: Path) -> None:
         done = 0
         first = not (room / _STEPS).exists()
@@ -93,7 +85,6 @@ class Build:
             maker.run(_GOALS[self.arch], step=step)
         if first:
             (room / _STEPS).write_text(str(done))
-        maker.run(["modules_install"], {"INSTALL_MOD_PATH": str(room / "installed")})
 
     def _estimate(self, maker: Maker) -> int | None:
         """Return how many things are to be made: as many as for a like build before, or what a dry run says."""
@@ -119,7 +110,7 @@ class Build:
             shutil.copyfile(out / ".config", directory / "config")
             for name in _COPIED:
                 shutil.copyfile(out / name, directory / name)
-            shutil.copytree(room / "installed/lib/modules" / release, directory / "modules", symlinks=True)
+            copy_modules(out, directory / "modules")
 
         entry = self.cache.entry("built", identity, make)
         self.cache.trim("built", keep=identity, limit=KEPT_BYTES)
@@ -133,6 +124,17 @@ class Build:
             self.spec, self.arch, release, entry / image.name, config, entry / "modules", headers, identity,
             self.cache, entry / "System.map",
         )  # fmt: skip
+
+
+def copy_modules(out: Path, directory: Path) -> None:
+    """Copy the modules of a build directory, and the list of those that are built in, as modules_install would."""
+    directory.mkdir()
+    shutil.copyfile(out / "modules.builtin", directory / "modules.builtin")
+    for line in (out / "modules.order").read_text().splitlines():
+        module = Path(line).with_suffix(".ko")
+        target = directory / "kernel" / module
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(out / module, target)
 
 
 def _need_plain(path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ SUBLEVEL = 4
 S := $(CURDIR)
 allnoconfig:
 	@mkdir -p $(O)/include/config $(O)/arch/x86/boot
+	@echo configured >> $(O)/configurations
+	@printf '%s\n' 'deps_config := \' '	Kconfig \' '	mm/Kconfig' '' > $(O)/include/config/auto.conf.cmd
 	@cp $(KCONFIG_ALLCONFIG) $(O)/.config; grep -q LACKS $(S)/Kbuild && sed -i /KSM/d $(O)/.config || true
 prepare:
 	@echo 7.3.4 > $(O)/include/config/kernel.release
@@ -32,9 +35,8 @@ bzImage: prepare
 	@cat $(S)/gup.c $(O)/.config > $(O)/arch/x86/boot/bzImage
 	@touch $(O)/System.map $(O)/Module.symvers; echo made >> $(O)/count
 modules:
-	@echo '  LD [M]  drivers/block/brd.ko'
-modules_install:
-	@mkdir -p $(INSTALL_MOD_PATH)/lib/modules/7.3.4 && touch $(INSTALL_MOD_PATH)/lib/modules/7.3.4/brd.ko
+	@mkdir -p $(O)/drivers/block; touch $(O)/drivers/block/brd.ko $(O)/modules.builtin
+	@echo '  LD [M]  drivers/block/brd.ko'; echo drivers/block/brd.o > $(O)/modules.order
 """
 
 
@@ -45,6 +47,10 @@ def tree(tmp_path: Path) -> Path:
     tree.mkdir()
     (tree / "Makefile").write_text(KBUILD)
     (tree / "Kbuild").touch()
+    (tree / "mm").mkdir()
+    for name in ("Kconfig", "mm/Kconfig"):
+        (tree / name).touch()
+        os.utime(tree / name, (1, 1))
     (tree / "gup.c").write_text("int gup;\n")
     return tree
 
@@ -65,7 +71,7 @@ def test_a_kernel_is_built_and_its_files_are_the_caches_own(tree: Path, cache: C
     assert kernel.release == "7.3.4"
     assert kernel.config["CONFIG_KSM"] == "y"
     assert kernel.modules is not None
-    assert (kernel.modules / "brd.ko").is_file()
+    assert (kernel.modules / "kernel/drivers/block/brd.ko").is_file()
     assert not (tree / ".config").exists()
 
 
@@ -106,6 +112,19 @@ def test_a_configuration_that_lacks_something_stops_before_anything_is_compiled(
     with pytest.raises(KernelBuildError, match="CONFIG_KSM=y"):
         _build(tree, cache).kernel()
     assert not list((cache.root / "build").glob("*/out/count"))
+
+
+def test_the_configuration_is_made_again_when_it_must_be(tree: Path, cache: Cache) -> None:
+    def configurations() -> int:
+        _build(tree, cache).kernel()
+        (made,) = (cache.root / "build").glob("*/out/configurations")
+        return len(made.read_text().splitlines())
+
+    assert (configurations(), configurations()) == (1, 1)
+    os.utime(tree / "mm/Kconfig", ns=((now := time.time_ns() + 10**9), now))
+    assert configurations() == 2
+    (tree / "mm/Kconfig").unlink()
+    assert configurations() == 3
 
 
 def test_a_path_that_kbuild_cannot_take_is_a_usage_error(tree: Path, cache: Cache, tmp_path: Path) -> None:
