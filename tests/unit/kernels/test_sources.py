@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import io
+import tarfile
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
+from deb_maker import package_file
 
-from hostwalk.errors import ResolveError, UsageError
+from hostwalk.cache import Cache
+from hostwalk.errors import FetchError, ResolveError, UsageError
 from hostwalk.kernels import index as index_module
 from hostwalk.kernels import sources
 from hostwalk.kernels.apt import Package
-from hostwalk.kernels.sources import Wanted
+from hostwalk.kernels.archive import Archive
+from hostwalk.kernels.index import Index
+from hostwalk.kernels.progress import SILENT, Progress
+from hostwalk.kernels.sources import DebianSources, Wanted
 
 MAKEFILE = "# SPDX\nVERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\nEXTRAVERSION = -rc2\nNAME = x\n"
 
@@ -82,3 +91,66 @@ def test_the_newest_source_of_a_version_is_taken() -> None:
     assert "source:7.3.4" in caught.value.remedy
     with pytest.raises(ResolveError):
         sources.select(index, "6.12.11")
+
+
+@dataclass
+class FakeArchive:
+    """An archive with one source package, which can be taken away."""
+
+    cache: Cache
+    deb: Path
+    gone: bool = False
+    offline: bool = False
+    progress: Progress = SILENT
+    fetched: list[str] = field(default_factory=list)
+
+    def index(self, refresh: bool = False) -> Index:
+        return index_module.make([_package("linux-source-7.3", "7.3.4-1~bpo13+1")], "")
+
+    def fetch(self, package: Package) -> Path:
+        if self.gone:
+            raise FetchError("not in the cache")
+        self.fetched.append(package.name)
+
+        def make(directory: Path) -> None:
+            (directory / package.file_name).write_bytes(self.deb.read_bytes())
+
+        return self.cache.entry("deb", "a" * 32, make) / package.file_name
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> FakeArchive:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:xz") as tar:
+        for name, data in {"Makefile": MAKEFILE.encode(), "Kbuild": b"", "mm/gup.c": b"int gup;"}.items():
+            info = tarfile.TarInfo(f"linux-source-7.3/{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    contents = {"usr/src/linux-source-7.3.tar.xz": stream.getvalue(), "usr/share/doc/x/copyright": b"x"}
+    deb = package_file(tmp_path / "linux-source-7.3.deb", "linux-source-7.3", contents, "all")
+    return FakeArchive(Cache(tmp_path / "cache"), deb)
+
+
+def test_debians_source_is_fetched_and_unpacked_once(archive: FakeArchive) -> None:
+    sources_ = DebianSources(cast(Archive, archive))
+    tree = sources_.tree("7.3")
+    assert (tree.path / "mm/gup.c").read_bytes() == b"int gup;"
+    assert tree.version == "7.3.4-rc2"
+    assert sorted(path.name for path in tree.path.parent.iterdir()) == [".manifest", "linux", "usr"]
+    archive.gone = True
+    assert sources_.tree("7.3.4") == tree
+    assert archive.fetched == ["linux-source-7.3"]
+    assert not (archive.cache.root / "deb" / ("a" * 32)).exists()
+
+
+def test_a_source_that_is_not_there_is_a_fetch_error(archive: FakeArchive) -> None:
+    archive.gone = True
+    with pytest.raises(FetchError):
+        DebianSources(cast(Archive, archive)).tree("7.3")
+
+
+def test_a_package_without_a_source_is_refused(archive: FakeArchive, tmp_path: Path) -> None:
+    package_file(archive.deb, "linux-doc", {"usr/share/doc/x": b""}, "all")
+    with pytest.raises(ResolveError, match="holds no source"):
+        DebianSources(cast(Archive, archive)).tree("7.3")
+    assert not list(archive.cache.entries("source"))
