@@ -67,7 +67,7 @@ class Maker:
     ) -> None:  # fmt: skip
         """Make some goals; ``step`` is called for each thing that is made. Raises KernelBuildError."""
         argv = [*self._argv(), *goals]
-        with self.log.open("ab") as log:
+        with self.log.open("ab", buffering=0) as log:
             log.write(f"$ {process.quote(argv)}\n".encode())
             start = log.tell()
             child = process.spawn(
