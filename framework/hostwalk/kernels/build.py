@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostwalk.cache import Cache, key_of
+from hostwalk.deadline import Deadline
 from hostwalk.errors import KernelBuildError, UsageError
 from hostwalk.kernels import fragments, toolchain, view
 from hostwalk.kernels.configuring import configure
 from hostwalk.kernels.kernel import Headers, Kernel, parse_config
-from hostwalk.kernels.making import Maker, planned
+from hostwalk.kernels.making import BUILD_SECONDS, Maker, planned
 from hostwalk.kernels.progress import Progress
 from hostwalk.kernels.sources import Tree
 from hostwalk.target import Arch
@@ -45,7 +46,8 @@ class Build:
     def kernel(self) -> Kernel:
         """Return the kernel, built as far as it is not; raises KernelBuildError, MissingToolError, CacheError."""
         options = fragments.load(self.names)
-        with self.cache.workspace("build", self._key) as room:
+        patience = Deadline.after(BUILD_SECONDS)
+        with self.cache.workspace("build", self._key, patience) as room:
             maker = self._maker(room)
             with _marked(room):
                 configure(maker, options, self.tree.version, self.progress)
@@ -149,7 +151,7 @@ def _need_plain(path: Path) -> None:
 @contextmanager
 def _held(cache: Cache, key: str, identity: str) -> Iterator[None]:
     """Hold a build directory that still is what was built; raises KernelBuildError when it has been built anew."""
-    with cache.workspace("build", key) as room:
+    with cache.workspace("build", key, Deadline.after(BUILD_SECONDS)) as room:
         stamp = room / _STAMP
         if not stamp.is_file() or stamp.read_text() != identity:
             raise KernelBuildError(
