@@ -60,7 +60,8 @@ class Build:
 
     @property
     def _title(self) -> str:
-        return f"Linux {self.tree.version} for {self.arch} ({self.names[-1]})"
+        further = ", ".join(self.names[2:])
+        return f"Linux {self.tree.version} for {self.arch}{f' ({further})' if further else ''}"
 
     def _maker(self, room: Path) -> Maker:
         for path in (self.tree.path, room):
