@@ -98,9 +98,7 @@ def test_a_failure_is_one_error_and_the_next_build_goes_on(tree: Path, cache: Ca
     (tree / "gup.c").write_text("#error no\n")
     with pytest.raises(KernelBuildError) as caught:
         _build(tree, cache).kernel()
-    assert (
-        caught.value.message == "Linux 7.3.4 for x86_64 does not build: gup.c:1:2: error: #error no"
-    )
+    assert caught.value.message == "Linux 7.3.4 for x86_64 does not build: gup.c:1:2: error: #error no"
     (tree / "gup.c").write_text("int gup;\n")
     assert _build(tree, cache).kernel().boot.is_file()
 
