@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
-from hostwalk.errors import HostwalkError, Phase, WalkError
+from hostwalk.errors import UNTESTABLE, BuildError, HostwalkError, MachineError, Phase, WalkError
 from hostwalk.guest import Agent, Subject
 from hostwalk.image import Image, build_image, build_login_image
 from hostwalk.kernels import Kernel, Progress, resolve
@@ -19,7 +20,7 @@ from hostwalk.memory import HeldMemory, SharedMap, WritableMemory, ram_map
 from hostwalk.moment import Moment
 from hostwalk.options import CheckOptions
 from hostwalk.paging import spaces
-from hostwalk.target import Target
+from hostwalk.target import Target, is_from_source
 
 BOOT_SECONDS = 180.0
 ROOT_TRIES, ROOT_MILLISECONDS = 20, 20
@@ -89,7 +90,17 @@ def prepare(
 
     Raises FetchError, ResolveError, BuildError.
     """
-    kernel = resolve(
+    with untestable_if_built(target):
+        kernel = _kernel(target, options, progress, cache)
+        if login:
+            image = build_login_image(kernel, cache, mirror=options.mirror, progress=progress)
+        else:
+            image = build_image(kernel, cache, progress=progress)
+    return Prepared(target, kernel, image)
+
+
+def _kernel(target: Target, options: CheckOptions, progress: Progress, cache: Cache) -> Kernel:
+    return resolve(
         target.kernel,
         target.arch,
         cache=cache,
@@ -97,18 +108,14 @@ def prepare(
         progress=progress,
         headers=options.headers,
         symbols=options.symbols,
+        page_format=target.format,
     )
-    if login:
-        image = build_login_image(kernel, cache, mirror=options.mirror, progress=progress)
-    else:
-        image = build_image(kernel, cache, progress=progress)
-    return Prepared(target, kernel, image)
 
 
 def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:
     """Boot a prepared target up to its answering agent; raises LaunchError, BootError, AgentError, WalkError."""
     deadline = Deadline.after(seconds)
-    with ExitStack() as stack:
+    with untestable_if_built(prepared.target), ExitStack() as stack:
         machine = stack.enter_context(
             launch(prepared.target, prepared.kernel, prepared.image, deadline=deadline)
         )
@@ -125,6 +132,17 @@ def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:
             raise machine.explain(error) from error
         return Cell(prepared, machine, agent, janitor, memory, linux, stack.pop_all())
     raise AssertionError("unreachable: boot either returns or raises")
+
+
+@contextmanager
+def untestable_if_built(target: Target) -> Iterator[None]:
+    """Mark what keeps a kernel that was built from source from its first answer: git bisect can skip it."""
+    try:
+        yield
+    except (BuildError, MachineError) as error:
+        if is_from_source(target.kernel):
+            error.exit_status = UNTESTABLE
+        raise
 
 
 def find_linux(machine: Machine, memory: WritableMemory, prepared: Prepared) -> Linux:

@@ -56,6 +56,8 @@ class Tool:
     program: bool = True
     archive: bool = False
     """Whether only runs that fetch kernels from Debian need it."""
+    builds: bool = False
+    """Whether only runs that build kernels from source need it."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,30 @@ TOOLS = (
         archive=True,
     ),
 )
+BUILDING = (
+    Tool("flex", ("flex",), "builds kernels", builds=True),
+    Tool("bison", ("bison",), "builds kernels", builds=True),
+    Tool("bc", ("bc",), "builds kernels", builds=True),
+    Tool("perl", ("perl",), "builds kernels", builds=True),
+    Tool("xz", ("xz-utils",), "unpacks the source of kernels", builds=True),
+    Tool("/usr/include/libelf.h", ("libelf-dev",), "builds kernels' objtool", program=False, builds=True),
+    Tool("/usr/include/openssl/opensslv.h", ("libssl-dev",), "builds kernels", program=False, builds=True),
+)
+"""What building kernels takes besides the tools of every run (Documentation/process/changes.rst)."""
 
 
 class _LackingError(Exception):
     """A probe's answer when something is not as it should be; the message says what."""
 
 
-def needed(archs: Iterable[Arch], *, archive: bool = True) -> tuple[Tool, ...]:
-    """Return the tools that runs on these architectures need, with kernels from Debian's archive or not."""
+def needed(archs: Iterable[Arch], *, archive: bool = True, builds: bool = False) -> tuple[Tool, ...]:
+    """Return the tools that runs on these architectures need.
+
+    ``archive``: with kernels from Debian's archive; ``builds``: with kernels that are built from source.
+    """
     chosen = frozenset(archs)
-    return tuple(tool for tool in TOOLS if tool.arch in chosen | {None} and tool.archive <= archive)
+    known = (*TOOLS, *(BUILDING if builds else ()))
+    return tuple(tool for tool in known if tool.arch in chosen | {None} and tool.archive <= archive)
 
 
 def fetching() -> tuple[Tool, ...]:

@@ -8,7 +8,8 @@ The tree::
      |    +-- MissingToolError
      +-- FetchError          a download failed or is not what it should be
      +-- CacheError          the cache cannot be read or written
-     +-- BuildError          a compiler or linker failed                (exit status 125 where asked for)
+     +-- BuildError          a compiler or linker failed
+     |    +-- KernelBuildError  a kernel that is built from source cannot be (exit status 125)
      +-- LaunchError         QEMU did not start
      +-- MachineError        a machine that had started is not usable any more
      |    +-- BootError      the guest did not come up
@@ -137,6 +138,12 @@ class BuildError(HostwalkError):
     """A compiler or linker failed."""
 
     default_phase = Phase.BUILD
+
+
+class KernelBuildError(BuildError):
+    """A kernel from source cannot be configured or built, or does not boot: no verdict on it is possible."""
+
+    exit_status = UNTESTABLE
 
 
 class LaunchError(HostwalkError):

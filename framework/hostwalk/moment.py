@@ -28,8 +28,9 @@ class Moment:
 
     @cached_property
     def zero_pfn(self) -> int:
-        """The page frame of the shared zero page: mm/memory.c, zero_pfn."""
-        return self.linux.uint(self.linux.symbols["zero_pfn"])
+        """The page frame of the shared zero page: zero_page_pfn (mm/mm_init.c, 7.x), before that zero_pfn."""
+        name = "zero_page_pfn" if "zero_page_pfn" in self.linux.symbols else "zero_pfn"
+        return self.linux.uint(self.linux.symbols[name])
 
     def mm(self, pid: int) -> Mm:
         """Return the address space of a process or thread; raise WalkError when it has none."""

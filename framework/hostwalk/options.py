@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hostwalk.errors import UsageError
+from hostwalk.kernels import check_buildable
 from hostwalk.kernels.index import Wanted
 from hostwalk.matrix import DEFAULT, named, project_has
-from hostwalk.target import Arch, Target, matrix
+from hostwalk.target import Arch, Target, format_named, is_from_source, matrix
 
 DEBIAN = "debian:"
 
@@ -76,6 +77,8 @@ class CheckOptions:
         for target in targets:
             if target.kernel.startswith(DEBIAN):
                 Wanted.parse(target.kernel, target.arch)
+            if is_from_source(target.kernel):
+                check_buildable(target.kernel, target.arch, target.format)
         return targets
 
     def _chosen(self) -> tuple[Target, ...]:
@@ -90,11 +93,12 @@ class CheckOptions:
 
     def _narrowed(self, cells: tuple[Target, ...]) -> tuple[Target, ...]:
         archs = {Arch.parse(arch) for arch in self.archs}
+        formats = {format_named(name) for name in self.formats}
         left = tuple(
             cell
             for cell in cells
             if (not archs or cell.arch in archs)
-            and (not self.formats or cell.format in self.formats)
+            and (not formats or cell.format in formats)
             and (not self.kernels or cell.kernel in self.kernels)
             and (self.cpus in (1, cell.cpus))
         )

@@ -62,16 +62,50 @@ class Cpu:
     model: str
 
 
+_ARM64 = "neoverse-n1"
+_ARM64_WIDE = "max,sve=off,sme=off,pauth-impdef=on"
 CPUS = (
     Cpu(Arch.X86_64, "4level", "max,la57=off"),
     Cpu(Arch.X86_64, "5level", "max,la57=on"),
-    Cpu(Arch.ARM64, "48bit", "neoverse-n1"),
-    Cpu(Arch.ARM64, "52bit", "max,sve=off,sme=off,pauth-impdef=on"),
+    Cpu(Arch.ARM64, "39bit", _ARM64),
+    Cpu(Arch.ARM64, "48bit", _ARM64),
+    Cpu(Arch.ARM64, "52bit", _ARM64_WIDE),
+    Cpu(Arch.ARM64, "16k-36bit", _ARM64),
+    Cpu(Arch.ARM64, "16k-47bit", _ARM64),
+    Cpu(Arch.ARM64, "16k-48bit", _ARM64),
+    Cpu(Arch.ARM64, "16k-52bit", _ARM64_WIDE),
+    Cpu(Arch.ARM64, "64k-42bit", _ARM64),
+    Cpu(Arch.ARM64, "64k-48bit", _ARM64),
+    Cpu(Arch.ARM64, "64k-52bit", _ARM64_WIDE),
 )
+"""A format is 4 KiB pages unless it names a granule. Only kernels built from source come in all of them."""
+GIVEN_FORMATS = ("4level", "5level", "48bit", "52bit")
+"""What a processor alone decides, where the kernel is given: its granule is what it was built with."""
+_FORMAT_SPELLINGS = {
+    "4k-39bit": "39bit", "4k-48bit": "48bit", "4k-52bit": "52bit",
+    "36bit": "16k-36bit", "47bit": "16k-47bit", "42bit": "64k-42bit",
+}  # fmt: skip
+FROM_SOURCE = ("source:", "tree:")
 DEFAULT_FORMATS = {Arch.X86_64: "4level", Arch.ARM64: "48bit"}
 DEFAULT_KERNEL = "debian:6.12"
 LEAST_MEMORY = 64
 """MiB; with less, Debian's kernels and the image do not fit."""
+
+
+def is_from_source(kernel: str) -> bool:
+    """Return whether a kernel's spec asks for one that hostwalk builds."""
+    return kernel.startswith(FROM_SOURCE)
+
+
+def format_named(text: str) -> str:
+    """Return the name of a format in another spelling: 16k-36bit for 36bit, 39bit for 4k-39bit."""
+    return _FORMAT_SPELLINGS.get(text.lower(), text.lower())
+
+
+def granule_of(page_format: str) -> str:
+    """Return the granule of a format: 4k, 16k or 64k."""
+    granule, dash, _ = page_format.partition("-")
+    return granule if dash else "4k"
 
 
 @dataclass(frozen=True)
@@ -91,12 +125,18 @@ class Target:
     kaslr: bool = False
 
     def __post_init__(self) -> None:
-        if not self.format:
-            object.__setattr__(self, "format", DEFAULT_FORMATS[self.arch])
+        chosen = format_named(self.format) or DEFAULT_FORMATS[self.arch]
+        object.__setattr__(self, "format", chosen)
         known = [cpu.format for cpu in CPUS if cpu.arch is self.arch]
         if self.format not in known:
             raise UsageError(
                 f"{self.arch} has no format {self.format!r}", remedy=f"use one of: {', '.join(known)}"
+            )
+        if not is_from_source(self.kernel) and self.format not in GIVEN_FORMATS:
+            raise UsageError(
+                f"{self.kernel} cannot be had as {self.format}: its granule is what it was built with",
+                remedy=f"use {', '.join(name for name in GIVEN_FORMATS if name in known)}, "
+                "or a kernel that is built: source:VERSION, tree:PATH",
             )
         if self.accel not in ("auto", "tcg", "kvm"):
             raise UsageError(f"unknown accelerator {self.accel!r}", remedy="use auto, tcg or kvm")
@@ -160,4 +200,5 @@ def matrix(
 
 def _formats_of(arch: Arch, formats: Sequence[str]) -> list[str]:
     known = [cpu.format for cpu in CPUS if cpu.arch is arch]
-    return [name for name in formats if name in known] if formats else [DEFAULT_FORMATS[arch]]
+    named = [format_named(name) for name in formats]
+    return [name for name in named if name in known] if named else [DEFAULT_FORMATS[arch]]

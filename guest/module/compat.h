@@ -30,6 +30,8 @@
 #define HOSTWALK_PAGE_FOLIO_INDEX	HOSTWALK_SINCE(6, 16)
 /* 7.1, compound_head became compound_info, which may hold a mask */
 #define HOSTWALK_PAGE_COMPOUND_INFO	HOSTWALK_SINCE(7, 1)
+/* 7.3, vma_start_anon_pgoff(): anonymous pages of files have an index of their own */
+#define HOSTWALK_VMA_ANON_PGOFF		HOSTWALK_SINCE(7, 3)
 /* 6.12, 4ffca5a96678 ("mm: support only one page_type per page") */
 #define HOSTWALK_PAGE_TYPE_BYTE		HOSTWALK_SINCE(6, 12)
 /*

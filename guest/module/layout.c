@@ -260,6 +260,10 @@ HOSTWALK_MEMBER(struct vm_area_struct, vm_mm);
 HOSTWALK_MEMBER(struct vm_area_struct, vm_flags);
 HOSTWALK_MEMBER(struct vm_area_struct, vm_page_prot);
 HOSTWALK_MEMBER(struct vm_area_struct, vm_pgoff);
+#if HOSTWALK_VMA_ANON_PGOFF
+HOSTWALK_MEMBER(struct vm_area_struct, __vm_anon_pgoff_lo);
+HOSTWALK_MEMBER(struct vm_area_struct, __vm_anon_pgoff_hi);
+#endif
 HOSTWALK_MEMBER(struct vm_area_struct, vm_file);
 HOSTWALK_MEMBER(struct vm_area_struct, vm_ops);
 HOSTWALK_MEMBER(struct vm_area_struct, anon_vma);

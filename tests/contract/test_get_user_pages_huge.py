@@ -308,7 +308,7 @@ def test_a_longterm_pin_holds_all_or_nothing(subject: Subject, witness: Witness)
 
 
 @claim(
-    "hugetlb.force.1", GUP, "hugetlb does not support FOLL_FORCE|FOLL_WRITE.",
+    "hugetlb.force.1", GUP, "hugetlb does not support FOLL_FORCE|FOLL_WRITE.", kernels="<6.14",
     sabotage=entry_bit("writable", set=True, at=2),
 )  # fmt: skip
 def test_force_does_not_write_to_hugetlb(subject: Subject, witness: Witness) -> None:
@@ -320,6 +320,21 @@ def test_force_does_not_write_to_hugetlb(subject: Subject, witness: Witness) -> 
         assert (pins.errno, pins.filled) == ("EFAULT", 0)
         assert after.entries == before.entries
         assert after.refcounts == before.refcounts
+
+
+@claim(
+    "hugetlb.force.2", GUP, "FOLL_FORCE can write to even unwritable PMDs in COW mappings.", kernels=">=6.14",
+    sabotage=entry_bit("writable", set=True, at=2),
+)  # fmt: skip
+def test_force_writes_an_exclusive_hugetlb_page_where_it_is(subject: Subject, witness: Witness) -> None:
+    area = hugetlb(subject, witness)
+    subject.mprotect(area, "r")
+    before = witness.pages(area[:2])
+    with subject.get_user_pages(area[:2], write=True, force=True) as pins:
+        after = witness.pages(area[:2])
+        assert (pins.errno, pins.pfns) == (None, before.pfns)
+        assert (after.pfns, after.writable) == (before.pfns, 0)
+        assert after.refcounts == before.refcounts + 2
 
 
 @claim(

@@ -7,6 +7,7 @@ import pytest
 from hostwalk.errors import UsageError
 from hostwalk.matrix import named
 from hostwalk.options import CheckOptions
+from hostwalk.target import CPUS
 
 
 def names(matrix: str, start: Path) -> list[str]:
@@ -18,6 +19,10 @@ def test_ours_are_default_and_full(tmp_path: Path) -> None:
     full = names("full", tmp_path)
     assert len(full) == len(set(full)) == 18
     assert "arm64-52bit-smp2/debian:6.12-arm64-16k" in full
+
+
+def test_the_kernel_that_is_built_is_built_in_every_format(tmp_path: Path) -> None:
+    assert names("source", tmp_path) == [f"{cpu.arch}-{cpu.format}/source:7.3" for cpu in CPUS]
 
 
 def test_a_project_replaces_a_name_and_adds_others(tmp_path: Path) -> None:

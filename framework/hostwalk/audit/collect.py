@@ -30,6 +30,7 @@ from hostwalk.paging.format import Mask, Words, number
 COUNTERS = (
     "total_vm", "data_vm", "exec_vm", "stack_vm", "locked_vm", "map_count", "pgtables_bytes",
 )  # fmt: skip
+ANON_PGOFF = ("__vm_anon_pgoff_lo", "__vm_anon_pgoff_hi")
 VMA_MEMBERS = ("vm_start", "vm_end", "vm_flags", "vm_pgoff", "vm_file")
 NO_HUGE_ZERO = (1 << 64) - 1
 FULL = (1 << 64) - 1
@@ -136,10 +137,10 @@ def _vmas(linux: Linux, found: Sequence[User]) -> Vmas:
         for i, user in enumerate(found)
         for address in _vma_addresses(user.mm)
     ]
-    rows.append((0,) * 8)
+    rows.append((0,) * 9)
     columns = np.array(rows, dtype=np.uint64).T
-    address, start, end, flags, pgoff, mapping, pages, space = columns
-    return Vmas(address, space.astype(np.int64), start, end, flags, pgoff, mapping, pages)
+    address, start, end, flags, pgoff, mapping, pages, anon_pgoff, space = columns
+    return Vmas(address, space.astype(np.int64), start, end, flags, pgoff, mapping, pages, anon_pgoff)
 
 
 def _vma_addresses(mm: Mm) -> Iterator[int]:
@@ -149,7 +150,15 @@ def _vma_addresses(mm: Mm) -> Iterator[int]:
 
 def _vma(linux: Linux, files: _Files, address: int) -> tuple[int, ...]:
     start, end, flags, pgoff, file = linux.members(address, "struct vm_area_struct", *VMA_MEMBERS)
-    return (address, start, end, flags, pgoff, *files.mapping(file))
+    return (address, start, end, flags, pgoff, *files.mapping(file), _anon_pgoff(linux, address, pgoff))
+
+
+def _anon_pgoff(linux: Linux, address: int, pgoff: int) -> int:
+    """Return vma_start_anon_pgoff() (include/linux/mm.h, 7.3); before, there was but one offset."""
+    if not linux.layout.has_member("struct vm_area_struct", ANON_PGOFF[0]):
+        return pgoff
+    low, high = linux.members(address, "struct vm_area_struct", *ANON_PGOFF)
+    return high << 32 | low
 
 
 class _Files:

@@ -45,7 +45,10 @@ class Space:
 
 @dataclass(frozen=True, eq=False)
 class Vmas:
-    """Mappings. ``mapping`` is the address_space of the file (0 without one), ``pages`` its size in pages."""
+    """Mappings. ``mapping`` is the address_space of the file (0 without one), ``pages`` its size in pages.
+
+    ``anon_pgoff`` is what the index of an anonymous page counts from: vm_pgoff, but for files since Linux 7.3.
+    """
 
     address: Words
     space: Ints
@@ -55,6 +58,7 @@ class Vmas:
     pgoff: Words
     mapping: Words
     pages: Words
+    anon_pgoff: Words
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ def entries_lie_in_mappings(seen: Evidence) -> Iterator[Breach]:
 @invariant("11.end", "No page of a file is mapped beyond the file's end", "mm/truncate.c, truncate_pagecache")
 def file_pages_end_with_the_file(seen: Evidence) -> Iterator[Breach]:
     """Shared memory is left out: its huge pages may reach beyond."""
-    beyond = _linear(seen) >= seen.vmas.pages[seen.vma]
+    beyond = _linear(seen, seen.vmas.pgoff) >= seen.vmas.pages[seen.vma]
     yield from at(
         _of_its_file(seen) & ~seen.page_flag("PG_swapbacked") & beyond, "beyond the end of its file"
     )
@@ -37,8 +37,10 @@ def pages_are_where_their_index_says(seen: Evidence) -> Iterator[Breach]:
     """Pages of the mapping's file, and anonymous ones; the pool's huge pages count in their own units."""
     low = seen.frames.mapping & np.uint64(FLAGS)
     anon = (low == ANON)[seen.frame] & seen.normal & ~seen.hugetlb & seen.mapped
-    wrong = seen.frames.index[seen.frame] != _linear(seen)
-    yield from at((anon | _of_its_file(seen)) & wrong, "its page belongs at another offset")
+    index = seen.frames.index[seen.frame]
+    astray = anon & (index != _linear(seen, seen.vmas.anon_pgoff))
+    misplaced = _of_its_file(seen) & (index != _linear(seen, seen.vmas.pgoff))
+    yield from at(astray | misplaced, "its page belongs at another offset")
 
 
 def _of_its_file(seen: Evidence) -> Mask:
@@ -48,7 +50,7 @@ def _of_its_file(seen: Evidence) -> Mask:
     return of_file
 
 
-def _linear(seen: Evidence) -> Words:
-    """linear_page_index() of each leaf."""
+def _linear(seen: Evidence, pgoff: Words) -> Words:
+    """linear_page_index() of each leaf, or linear_anon_page_index(): counted from one of the vma's offsets."""
     shift = np.uint64(seen.leaves.space.format.page_shift)
-    return (seen.leaves.virt_addr - seen.vmas.start[seen.vma] >> shift) + seen.vmas.pgoff[seen.vma]
+    return (seen.leaves.virt_addr - seen.vmas.start[seen.vma] >> shift) + pgoff[seen.vma]

@@ -18,6 +18,7 @@ from hostwalk.kernels.progress import Progress
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Run
 from hostwalk.shard import Shard
+from hostwalk.target import is_from_source
 
 SCRIPT_LINES = ("repro script:", "no repro script:")
 
@@ -55,7 +56,7 @@ def _matrix(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--kernel", action="append", default=[], metavar="SPEC", dest="kernels",
-        help="+ debian:6.12 (the default), debian:6.1, debian:6.12-rt, a .deb, or a kernel file",
+        help="+ debian:6.12 (the default), debian:6.12-rt, a .deb, a kernel file; or built: source:7.3, tree:PATH",
     )  # fmt: skip
     cells(group)
     group.add_argument("--headers", type=Path, metavar="DIR", help="headers of a kernel given as a file")
@@ -74,7 +75,8 @@ def cells(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--format", action="append", default=[], metavar="F", dest="formats",
-        help="+ page-table format: 4level, 5level, 48bit, 52bit",
+        help="+ page-table format: 4level, 5level, 48bit, 52bit; of kernels that are built also 39bit, 16k-36bit, "
+        "16k-47bit, 16k-48bit, 16k-52bit, 64k-42bit, 64k-48bit, 64k-52bit",
     )  # fmt: skip
     group.add_argument("--mirror", metavar="URL", help="Debian mirror (default: as apt is configured)")
 
@@ -185,6 +187,8 @@ def _tell_scripts(found: Run) -> None:
 
 def ready(options: CheckOptions, progress: Progress) -> None:
     """Make sure that the host has what these targets need; raises MissingToolError."""
-    archive = any(not Path(target.kernel).is_file() for target in options.targets)
-    tools = doctor.needed({target.arch for target in options.targets}, archive=archive)
+    specs = {target.kernel for target in options.targets}
+    archive = any(not Path(spec).is_file() and not spec.startswith("tree:") for spec in specs)
+    builds = any(is_from_source(spec) for spec in specs)
+    tools = doctor.needed({target.arch for target in options.targets}, archive=archive, builds=builds)
     doctor.ensure(tools, ask=asker(), busy=busy(progress))

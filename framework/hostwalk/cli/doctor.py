@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "Probe what hostwalk needs from this host, and name the one command that gets what is missing."
     )
     parser.add_argument("--fix", action="store_true", help="run that command (with sudo, if not root)")
+    parser.add_argument("--builds", action="store_true", help="look also for what building kernels takes")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument(
         "--arch", action="append", default=[], metavar="A", help="look only at this one's tools"
@@ -35,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the findings, mend them if asked to; return 0 when all is well, else 3."""
     archs = [Arch.parse(arch) for arch in args.arch] or list(Arch)
-    tools = doctor.needed(archs)
+    tools = doctor.needed(archs, builds=args.builds)
     findings = doctor.examine(tools)
     missing = [finding for finding in findings if not finding.ok]
     if args.fix and missing:

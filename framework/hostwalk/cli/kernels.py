@@ -14,7 +14,7 @@ from hostwalk.cli.progress import busy, showing
 from hostwalk.cli.question import asker
 from hostwalk.kernels.progress import Progress
 from hostwalk.kernels.versions import upstream
-from hostwalk.target import DEFAULT_KERNEL, Arch
+from hostwalk.target import DEFAULT_KERNEL, Arch, Target, is_from_source
 
 SPECS = f"""\
 how kernels are named:
@@ -23,7 +23,10 @@ how kernels are named:
   debian:6.12.117-1        that version
   debian:6.12-rt           a flavour: cloud, generic, rt; arm64 also: 16k
   PATH.deb                 a package that holds a kernel
-  PATH                     a kernel file, or a tree in which one was built"""
+  PATH                     a kernel file, or a tree in which one was built
+  source:7.3               built from Debian's newest source of that version
+  tree:PATH                built from a git tree or an unpacked source
+  ...+debug                built as a debug kernel: source:7.3+debug"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +43,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "fetch", help="get kernels into the cache", epilog=SPECS, formatter_class=parser.formatter_class
     )
     fetch.add_argument("specs", nargs="+", metavar="SPEC")
+    fetch.add_argument(
+        "--format", default="", metavar="F", help="page-table format to build a kernel for (arm64)"
+    )
     _common(fetch)
 
 
@@ -56,11 +62,17 @@ def run(args: argparse.Namespace) -> int:
     archs = [Arch.parse(arch) for arch in args.arch] or list(Arch)
     cache = Cache.user()
     with showing(output.err()) as progress:
-        doctor.ensure(doctor.fetching(), cache=cache, ask=asker(), busy=busy(progress))
+        doctor.ensure(_tools(args, archs), cache=cache, ask=asker(), busy=busy(progress))
         if args.refresh:
             kernels.refresh(cache=cache, mirror=args.mirror, progress=progress)
         (_list if args.action == "list" else _fetch)(args, archs, cache, progress)
     return 0
+
+
+def _tools(args: argparse.Namespace, archs: Sequence[Arch]) -> tuple[doctor.Tool, ...]:
+    if any(is_from_source(spec) for spec in getattr(args, "specs", ())):
+        return doctor.needed(archs, builds=True)
+    return doctor.fetching()
 
 
 def _list(args: argparse.Namespace, archs: Iterable[Arch], cache: Cache, progress: Progress) -> None:
@@ -78,7 +90,10 @@ def _list(args: argparse.Namespace, archs: Iterable[Arch], cache: Cache, progres
 def _fetch(args: argparse.Namespace, archs: Sequence[Arch], cache: Cache, progress: Progress) -> None:
     for spec in args.specs:
         for arch in archs:
-            kernel = kernels.resolve(spec, arch, cache=cache, mirror=args.mirror, progress=progress)
+            kernel = kernels.resolve(
+                spec, arch, cache=cache, mirror=args.mirror, progress=progress,
+                page_format=Target(arch, spec, args.format).format,
+            )  # fmt: skip
             lacks = "" if kernel.headers else "\n  without headers: the exerciser cannot be built for it"
             output.out().print(f"{spec} {arch}: {kernel.release}\n  {kernel.boot}{lacks}", soft_wrap=True)
 

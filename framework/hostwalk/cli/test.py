@@ -25,7 +25,7 @@ from hostwalk.target import Arch
 
 FAST = ("lint", "types", "unit")
 ALL = (*FAST, "system", "contract")
-MORE = ("benchmarks",)
+MORE = ("benchmarks", "building")
 PATIENCE = 5400.0
 
 

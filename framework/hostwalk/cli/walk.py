@@ -68,7 +68,9 @@ def _machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--headers", type=Path, metavar="DIR", help="headers of a kernel given as a file")
     group.add_argument("--mirror", metavar="URL", help="Debian mirror (default: as apt is configured)")
     group.add_argument("--arch", default=platform.machine(), metavar="A", help="boot: x86_64 or arm64")
-    group.add_argument("--format", metavar="F", help="boot: 4level, 5level, 48bit, 52bit")
+    group.add_argument(
+        "--format", metavar="F", help="boot, or the --kernel is built for: 4level, 48bit, 64k-52bit, ..."
+    )
     group.add_argument(
         "--accel", choices=("auto", "tcg", "kvm"), default="auto", help="boot: default %(default)s"
     )
@@ -196,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _guest(args: argparse.Namespace, progress: Progress) -> Iterator[Guest]:
-    sources = Sources(args.kernel, args.symbols, args.layout, args.headers, args.mirror)
+    sources = Sources(args.kernel, args.symbols, args.layout, args.headers, args.mirror, args.format or "")
     if args.qmp:
         with walking.attached(args.qmp, args.gdb, lambda arch: _build(sources, arch, progress)) as guest:
             yield guest

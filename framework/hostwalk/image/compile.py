@@ -139,9 +139,9 @@ def _make_in(
     directory: Path, headers: Headers, tree: Path, what: str, *, shown: str, flags: str = ""
 ) -> None:
     flags = f"KCFLAGS={flags} -ffile-prefix-map={tree}={shown}".replace("= ", "=", 1)
-    _make(
-        headers.build, [f"M={directory}", *_assigned(headers.variables), flags, "modules"], tree, what, shown
-    )
+    arguments = [f"M={directory}", *_assigned(headers.variables), flags, "modules"]
+    with headers.held():
+        _make(headers.build, arguments, tree, what, shown)
 
 
 def _keep(module: Path, compiler: Toolchain, directory: Path) -> None:

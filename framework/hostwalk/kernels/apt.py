@@ -31,7 +31,7 @@ _COPIED = re.compile(
     r"Acquire::(?:http|https|ftp|Retries|Queue-Mode|Force|ProxyAutoDetect|Proxy-Auto-Detect"
     r"|Check-Valid-Until|Check-Date|Max-ValidTime|Min-ValidTime|By-Hash|Source-Symlinks)"
 )
-_KERNELS = r"linux-(?:image|headers|kbuild)-.*"
+_KERNELS = r"linux-(?:image|headers|kbuild|source)-.*"
 _STATUS = re.compile(rb"dlstatus:\d+:([\d.]+):")
 
 

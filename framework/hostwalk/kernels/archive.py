@@ -14,7 +14,7 @@ from hostwalk.errors import FetchError, ResolveError
 from hostwalk.kernels import index as index_module
 from hostwalk.kernels.apt import Apt, Machine, Package
 from hostwalk.kernels.index import Index
-from hostwalk.kernels.mirrors import VARIABLE, choose
+from hostwalk.kernels.mirrors import SOURCE_SUITE, VARIABLE, choose
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.manifest import Check
 from hostwalk.target import Arch
@@ -26,12 +26,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Archive:
-    """Debian's archive through a cache; with ``offline`` only what the cache has."""
+    """Debian's archive through a cache; with ``offline`` only what the cache has.
+
+    ``sources``: the archive of kernels' sources, which has one more suite and an index of its own.
+    """
 
     cache: Cache
     mirror: str | None = None
     progress: Progress = SILENT
     offline: bool = False
+    sources: bool = False
 
     def index(self, refresh: bool = False) -> Index:
         """Return the index, read again if it is older than a day; without network a kept one serves.
@@ -43,7 +47,7 @@ class Archive:
             return kept
         if self.offline:
             raise FetchError("no list of Debian's kernels is in the cache", remedy="run once with a network")
-        with self.cache.workspace(_KIND, _KEY) as room:
+        with self.cache.workspace(_KIND, self._key) as room:
             return self._read_again(room, kept)
 
     def packages(self, names: Sequence[str], arch: Arch) -> tuple[Package, ...]:
@@ -91,17 +95,22 @@ class Archive:
         return self.cache.root / _KIND / _KEY / _PACKAGES
 
     @property
+    def _key(self) -> str:
+        return f"{_KEY}-sources" if self.sources else _KEY
+
+    @property
     def _index_path(self) -> Path:
-        return self.cache.root / _KIND / _KEY / _INDEX
+        return self.cache.root / _KIND / self._key / _INDEX
 
     @contextlib.contextmanager
     def _apt(self) -> Iterator[Apt]:
-        with self.cache.workspace(_KIND, _KEY) as room:
+        with self.cache.workspace(_KIND, self._key) as room:
             yield self._configured(room)
 
     def _configured(self, room: Path) -> Apt:
         machine, apt = Machine.read(), Apt(room)
-        apt.configure(machine, choose(machine.sources(), self._wish))
+        mirrors = choose(machine.sources(), self._wish)
+        apt.configure(machine, mirrors.with_suite(SOURCE_SUITE) if self.sources else mirrors)
         return apt
 
     def _read_again(self, room: Path, kept: Index | None) -> Index:
@@ -121,19 +130,23 @@ class Archive:
 
     def _from_lists(self, room: Path) -> Index | None:
         """Return what apt fetched and verified before, where only the digest of it was lost."""
-        packages = tuple(Apt(room).packages())
+        packages = tuple(self._wanted(Apt(room).packages()))
         return Index(packages, 0.0, 0.0, self._wish) if packages else None
 
     def _read(self, room: Path) -> Index:
         apt = self._configured(room)
         with self.progress.task("reading Debian's package index", 100) as report:
             apt.update(report)
-        found = index_module.make(apt.packages(), self._wish)
-        if not found.images():
+        found = index_module.make(self._wanted(apt.packages()), self._wish)
+        if not (found.packages if self.sources else found.images()):
             raise FetchError(
                 "the mirror lists no kernels", remedy=f"name another one: --mirror URL or {VARIABLE}=URL"
             )
         return found
+
+    def _wanted(self, packages: Iterable[Package]) -> Iterator[Package]:
+        """Yield the packages that this index is for."""
+        return (package for package in packages if self.sources == package.name.startswith("linux-source-"))
 
 
 def _covers(index: Index, names: Iterable[str], arch: Arch) -> bool:

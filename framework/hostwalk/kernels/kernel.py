@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,8 @@ _SYMBOLS_FORMAT = "symbols-1"
 class Headers:
     """What modules are built against: ``build`` is for ``make -C``, ``variables`` for its command line.
 
-    ``renew`` unpacks those that the cache keeps again, where they turn out to be damaged.
+    ``renew`` unpacks those that the cache keeps again, where they turn out to be damaged. While ``held()`` is
+    entered nobody else changes them.
     """
 
     build: Path
@@ -35,13 +37,15 @@ class Headers:
     variables: Mapping[str, str]
     identity: str
     renew: Callable[[], object] | None = field(default=None, repr=False, compare=False)
+    held: Callable[[], AbstractContextManager[object]] = field(default=nullcontext, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Kernel:
     """One bootable kernel; ``config`` maps CONFIG_X to y, m or its value without quotes.
 
-    ``modules`` is its lib/modules/RELEASE directory, or None; ``identity`` is the SHA-256 of the boot file.
+    ``modules`` is its lib/modules/RELEASE directory, or None; ``identity`` is the SHA-256 of the boot file, or of
+    it and the configuration where hostwalk built it.
     """
 
     spec: str

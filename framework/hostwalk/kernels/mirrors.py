@@ -13,6 +13,8 @@ from hostwalk.errors import FetchError, UsageError
 VARIABLE = "HOSTWALK_MIRROR"
 SUITE = "bookworm"
 SECURITY_SUITE = f"{SUITE}-security"
+SOURCE_SUITE = "trixie-backports"
+"""Where Debian has the source of kernels that are newer than the suite's own."""
 ARCHITECTURES = ("amd64", "arm64")
 _KEYRINGS = tuple(Path("/usr/share/keyrings") / f"debian-archive-keyring.{end}" for end in ("gpg", "pgp"))
 _RELEASES = "buster|bullseye|bookworm|trixie|forky|duke|sid|unstable|testing|(?:old)*stable"
@@ -43,6 +45,10 @@ class Mirrors:
     def __str__(self) -> str:
         """Return a deb822 .sources file."""
         return f"{_stanza(self.main)}\n{_stanza(self.security)}"
+
+    def with_suite(self, suite: str) -> Mirrors:
+        """Return the same mirrors with one more suite of the main archive."""
+        return replace(self, main=replace(self.main, suites=(*self.main.suites, suite)))
 
 
 def choose(sources: Iterable[Source], wish: str | None, environ: Mapping[str, str] = os.environ) -> Mirrors:

@@ -10,7 +10,7 @@ from hostwalk.errors import UsageError
 from hostwalk.image import Layout, build_exerciser
 from hostwalk.kernels import Kernel, Progress, resolve
 from hostwalk.kernels.symbols import Symbols, from_system_map
-from hostwalk.target import Arch
+from hostwalk.target import Arch, format_named
 from hostwalk.walking.guest import Build
 
 
@@ -23,6 +23,7 @@ class Sources:
     layout: Path | None = None
     headers: Path | None = None
     mirror: str | None = None
+    page_format: str = ""
 
 
 def build_of(sources: Sources, arch: Arch, cache: Cache, progress: Progress) -> Build:
@@ -42,6 +43,7 @@ def _kernel(sources: Sources, arch: Arch, cache: Cache, progress: Progress) -> K
         mirror=sources.mirror,
         progress=progress,
         headers=sources.headers,
+        page_format=format_named(sources.page_format),
     )
 
 

@@ -86,7 +86,7 @@ class Stage:
         self.counters, self.rss, self.held, self.spare = {}, Rss(0, 0, 0, 0), 0, 0
 
     def vma(self, start, end, flags, mapping=0, pages=0):
-        self.vmas.append([0xABC0, start, end, flags, start >> 12, mapping, pages, 0])
+        self.vmas.append([0xABC0, start, end, flags, start >> 12, mapping, pages, start >> 12, 0])
 
     def entry(self, virt, value):
         self.memory.write_u64(self.place(virt), value)
@@ -122,9 +122,9 @@ class Stage:
         )  # fmt: skip
 
     def _vma_columns(self):
-        columns = np.array([*self.vmas, [0] * 8], dtype=np.uint64).T
-        address, start, end, flags, pgoff, mapping, pages, space = columns
-        return address, space.astype(np.int64), start, end, flags, pgoff, mapping, pages
+        columns = np.array([*self.vmas, [0] * 9], dtype=np.uint64).T
+        address, start, end, flags, pgoff, mapping, pages, anon_pgoff, space = columns
+        return address, space.astype(np.int64), start, end, flags, pgoff, mapping, pages, anon_pgoff
 
     def _frame_columns(self, pfns):
         default = {

@@ -128,6 +128,11 @@ def another_place_of_a_huge_page(stage):
     stage.frame(0x400, index=0)
 
 
+@breaks("11.place")
+def a_copy_at_another_offset(stage):
+    stage.vmas[0][7] += 1
+
+
 @breaks("12.frame", "13.rss")
 def no_ram_there(stage):
     stage.bits(CODE, on=FAR)
@@ -263,6 +268,13 @@ def test_invariants_about_what_a_build_lacks_do_not_apply():
     assert {each.id for each in INVARIANTS.values() if not each.applies(seen)} == {"8", "9"}
     seen = clean(ArmEntries()).evidence()
     assert {each.id for each in INVARIANTS.values() if not each.applies(seen)} == {"7", "10"}
+
+
+@ENTRIES
+def test_anonymous_pages_do_not_count_from_the_place_in_the_file(entries):
+    stage = clean(entries)
+    stage.vmas[0][4] = 5
+    assert judge(stage.evidence())
 
 
 @ENTRIES

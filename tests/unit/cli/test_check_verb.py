@@ -104,6 +104,16 @@ def test_a_kernel_file_needs_no_debian(fake: FakeRunner, tmp_path: Path) -> None
     assert not [tool.name for tool in fake.tools if tool.archive]
 
 
+def test_what_building_takes_is_asked_for_only_when_a_kernel_is_built(fake: FakeRunner) -> None:
+    main(["check"])
+    assert "flex" not in [tool.name for tool in fake.tools]
+    main(["check", "--kernel", "source:7.3"])
+    assert {"flex", "bison", "bc", "apt-get"} <= {tool.name for tool in fake.tools}
+    main(["check", "--kernel", "tree:."])
+    assert "flex" in [tool.name for tool in fake.tools]
+    assert "apt-get" not in [tool.name for tool in fake.tools]
+
+
 def test_all_reports_at_once(fake: FakeRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["check", "--junit", str(tmp_path / "j.xml"), "--json", str(tmp_path / "r.json"), "--ktap"]
     assert main(words) == 0

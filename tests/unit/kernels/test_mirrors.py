@@ -143,3 +143,11 @@ def test_a_machine_without_the_archives_keys_says_what_to_install(monkeypatch: p
     with pytest.raises(FetchError, match="keys") as caught:
         choose([], "http://wish.example/debian", {})
     assert "debian-archive-keyring" in caught.value.remedy
+
+
+def test_sources_have_one_more_suite_of_the_main_archive_and_of_no_other() -> None:
+    chosen = choose([debian("http://machine.example/debian", key=KEYS)], None, {})
+    wider = chosen.with_suite(mirrors.SOURCE_SUITE)
+    assert wider.main.suites == ("bookworm", "trixie-backports")
+    assert (wider.security, wider.main.uri) == (chosen.security, chosen.main.uri)
+    assert "Suites: bookworm trixie-backports\n" in str(wider)

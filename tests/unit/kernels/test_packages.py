@@ -1,13 +1,12 @@
-import io
 import lzma
 import struct
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import pytest
+from deb_maker import package_file
 
 from hostwalk.cache import Cache
 from hostwalk.errors import CacheError, FetchError, ResolveError
@@ -36,30 +35,6 @@ def module(depends: str) -> bytes:
     sections += struct.pack("<IIQQQQIIQQ", 1, 1, 0, 0, 64, len(info), 0, 0, 1, 0)
     sections += struct.pack("<IIQQQQIIQQ", 10, 3, 0, 0, 64 + len(info), len(names), 0, 0, 1, 0)
     return header + info + names + sections
-
-
-def package_file(path: Path, name: str, contents: dict[str, bytes], arch: str = "amd64") -> Path:
-    def tar(entries: dict[str, bytes]) -> bytes:
-        stream = io.BytesIO()
-        with tarfile.open(fileobj=stream, mode="w") as archive:
-            for entry, data in entries.items():
-                info = tarfile.TarInfo(f"./{entry}")
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-        return lzma.compress(stream.getvalue())
-
-    out = b"!<arch>\n"
-    control = f"Package: {name}\nArchitecture: {arch}\n".encode()
-    members = {
-        "debian-binary": b"2.0\n",
-        "control.tar.xz": tar({"control": control}),
-        "data.tar.xz": tar(contents),
-    }
-    for member, data in members.items():
-        out += f"{member:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() + data
-        out += b"\n" * (len(data) % 2)
-    path.write_bytes(out)
-    return path
 
 
 DRIVERS = f"lib/modules/{RELEASE}/kernel/drivers"

@@ -16,6 +16,13 @@ def test_unproven_is_an_infrastructure_failure(run: Run) -> None:
     assert replace(run, results=rest).exit_status == 3
 
 
+def test_a_kernel_that_cannot_be_tested_is_one_to_skip(run: Run) -> None:
+    lost = replace(run.results[0], verdict=Verdict.UNPROVEN, untestable=True)
+    other = replace(run.results[0], verdict=Verdict.UNPROVEN)
+    assert replace(run, results=(other, lost)).exit_status == 125
+    assert replace(run, results=(lost, replace(lost, verdict=Verdict.BROKEN))).exit_status == 1
+
+
 def test_nothing_judged_proves_nothing() -> None:
     assert Run((), ()).exit_status == 3
 

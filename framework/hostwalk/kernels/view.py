@@ -1,0 +1,74 @@
+"""A clean view of a tree in which a kernel was built: kbuild builds elsewhere only from a clean one.
+
+The view holds a symbolic link for each file that git knows, or would not ignore. The tree stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hostwalk import process
+from hostwalk.deadline import Deadline
+from hostwalk.errors import HostwalkError, KernelBuildError
+from hostwalk.target import Arch
+
+GIT_SECONDS = 300.0
+
+
+def is_clean(tree: Path, arch: Arch) -> bool:
+    """Return whether kbuild takes a tree with O= (the check of "outputmakefile" in its Makefile)."""
+    directories = ("include/config", f"arch/{arch.kernel}/include/generated")
+    return not (tree / ".config").is_file() and not any((tree / name).is_dir() for name in directories)
+
+
+def clean(tree: Path, arch: Arch, view: Path) -> Path:
+    """Return the tree if it is clean, else a view of it in the directory ``view``, brought up to date.
+
+    Raises KernelBuildError for a tree that is not clean and no git tree.
+    """
+    if is_clean(tree, arch):
+        return tree
+    update(view, tree, files_of(tree, arch))
+    return view
+
+
+def files_of(tree: Path, arch: Arch) -> set[str]:
+    """Return the paths of a git tree's source files; raises KernelBuildError where git does not know them."""
+    argv = ["git", "-C", str(tree), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "."]
+    try:
+        listed = process.run(argv, deadline=Deadline.after(GIT_SECONDS), what="git ls-files").stdout
+    except HostwalkError as error:
+        raise KernelBuildError(
+            f"a kernel was built inside {tree}, and such a tree cannot be built from",
+            remedy=f"clean it (make -C {tree} ARCH={arch.kernel} mrproper, which also removes its .config), or give "
+            "a git tree, which is looked at without what was built in it",
+            evidence=error.evidence,
+        ) from error
+    return {name for name in listed.split("\0") if name and os.path.lexists(tree / name)}
+
+
+def update(view: Path, tree: Path, files: set[str]) -> None:
+    """Make a directory hold links to these files of a tree and nothing else; raises OSError."""
+    view.mkdir(exist_ok=True)
+    there = _links(view)
+    for name in there.keys() - files:
+        (view / name).unlink()
+    for name in sorted(files):
+        target = f"{tree}/{name}"
+        if there.get(name) == target:
+            continue
+        link = view / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+
+
+def _links(view: Path) -> dict[str, str]:
+    """Return the links in a view, by their relative paths, with what they lead to."""
+    found, start = {}, len(str(view)) + 1
+    for directory, _, names in os.walk(view):
+        for name in names:
+            path = f"{directory}/{name}"
+            found[path[start:]] = os.readlink(path) if Path(path).is_symlink() else ""  # noqa: PTH115
+    return found

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hostwalk.errors import KernelBuildError
+from hostwalk.kernels import view
+from hostwalk.target import Arch
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A git tree with one ignored file."""
+    tree = tmp_path / "linux"
+    (tree / "mm").mkdir(parents=True)
+    (tree / "mm/gup.c").write_text("old\n")
+    (tree / ".gitignore").write_text("*.o\n.config\n/include/config\n")
+    subprocess.run(["git", "init", "-q", tree], check=True)
+    subprocess.run(["git", "-C", tree, "add", "."], check=True)
+    (tree / "mm/gup.o").touch()
+    return tree
+
+
+def _built_in(tree: Path) -> None:
+    (tree / ".config").touch()
+    (tree / "include/config").mkdir(parents=True)
+    (tree / "include/config/auto.conf").touch()
+
+
+def test_a_clean_tree_is_its_own_view(tree: Path, tmp_path: Path) -> None:
+    assert view.clean(tree, Arch.X86_64, tmp_path / "view") == tree
+    assert not (tmp_path / "view").exists()
+
+
+@pytest.mark.parametrize("trace", [".config", "include/config/", "arch/x86/include/generated/"])
+def test_what_kbuild_takes_for_unclean_is_known(tree: Path, trace: str) -> None:
+    path = tree / trace
+    path.mkdir(parents=True) if trace.endswith("/") else path.touch()
+    assert not view.is_clean(tree, Arch.X86_64)
+    assert view.is_clean(tree, Arch.ARM64) == trace.startswith("arch/x86")
+
+
+def test_a_tree_in_which_a_kernel_was_built_is_seen_without_what_was_built(
+    tree: Path, tmp_path: Path
+) -> None:
+    _built_in(tree)
+    (tree / "mm/new.c").write_text("not in git yet\n")
+    before = sorted(tree.rglob("*"))
+    seen = view.clean(tree, Arch.X86_64, tmp_path / "view")
+    assert view.is_clean(seen, Arch.X86_64)
+    assert sorted(str(path.relative_to(seen)) for path in seen.rglob("*.c")) == ["mm/gup.c", "mm/new.c"]
+    assert not (seen / "mm/gup.o").exists()
+    assert sorted(tree.rglob("*")) == before
+
+
+def test_a_view_follows_its_tree(tree: Path, tmp_path: Path) -> None:
+    _built_in(tree)
+    seen = view.clean(tree, Arch.X86_64, tmp_path / "view")
+    (tree / "mm/gup.c").write_text("new\n")
+    (tree / "mm/more.c").touch()
+    (tree / ".gitignore").unlink()
+    (tree / ".gitignore").write_text("*.o\n.config\n/include/config\nmore.c\n")
+    link = (seen / "mm/gup.c").lstat()
+    assert view.clean(tree, Arch.X86_64, tmp_path / "view") == seen
+    assert (seen / "mm/gup.c").read_text() == "new\n"
+    assert (seen / "mm/gup.c").lstat().st_ino == link.st_ino
+    assert not (seen / "mm/more.c").exists()
+    (tree / "mm/gup.c").unlink()
+    view.clean(tree, Arch.X86_64, tmp_path / "view")
+    assert not (seen / "mm/gup.c").is_symlink()
+
+
+def test_without_git_it_is_an_error_that_says_how_to_clean(tmp_path: Path) -> None:
+    tree = tmp_path / "unpacked"
+    tree.mkdir()
+    _built_in(tree)
+    with pytest.raises(KernelBuildError, match="a kernel was built inside") as caught:
+        view.clean(tree, Arch.ARM64, tmp_path / "view")
+    assert "ARCH=arm64 mrproper" in caught.value.remedy
