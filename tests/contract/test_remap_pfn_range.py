@@ -226,7 +226,7 @@ def test_a_private_mapping_keeps_its_first_pfn(subject: Subject, witness: Witnes
     warns="remap_pfn_range",
     departs=departure(
         "marks the mapping as one of pfns before it looks at the address",
-        cites='remap_pfn_range_prepare_vma(), 6.19 ("mm: add remap_pfn_range_prepare(), remap_pfn_range_complete()")',
+        cites="mm/memory.c, remap_pfn_range_prepare_vma(), since 6.19",
         shows="the mapping was marked",
         kernels=">=6.19",
     ),
