@@ -145,11 +145,15 @@ class Cells:
     def _take(self, target: Target, used: Cell | None) -> Cell:
         """Return the machine that was made ready, and have the next one made, of the one that was used if there is."""
         ready, self._next, self._used = self._next, None, used
-        source = _result(self._sources[target])
-        if ready is not None:
-            cell = _result(ready)
-        else:
-            cell, self._used = source.renew(used), None
+        try:
+            source = _result(self._sources[target])
+            if ready is not None:
+                cell = _result(ready)
+            else:
+                cell, self._used = source.renew(used), None
+        except BaseException:
+            self._drop_next()
+            raise
         if self._is_for_one(target):
             self._next = self._workers.submit(source.renew, self._used)
         return cell

@@ -253,13 +253,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     try:
         with witness.observing(claim, subject if isinstance(subject, Subject) else None):
             result = yield
-    except (HostwalkError, AssertionError) as error:
+    except pytest.skip.Exception:
+        witness.check_console(claim)
+        raise
+    except (Exception, pytest.fail.Exception) as error:
         if isinstance(error, HostwalkError):
             witness.machine.explain(error)
         witness.prefer_crash(error)
-        raise
-    except pytest.skip.Exception:
-        witness.check_console(claim)
         raise
     witness.check_console(claim)
     options = pyfuncitem.config.stash[SESSION].options

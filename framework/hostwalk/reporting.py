@@ -30,7 +30,6 @@ def write_all(config: pytest.Config, run: Run) -> None:
     if parallel.is_worker(config):
         return
     try:
-        for name, place in asked(config).items():
-            write(run, name, place)
+        write(run, asked(config).items())
     except HostwalkError as error:
         pytest.exit(str(error), returncode=error.exit_status)

@@ -41,6 +41,8 @@ def tell(
 
 def compared(op: str, left: object, right: object) -> Comparison | None:
     """Return a failed comparison of a column with another, or with a number; None for anything else."""
+    if op not in ("==", "!="):
+        return None
     if isinstance(right, Column) and not isinstance(left, Column):
         turned = compared(op, right, left)
         return turned and replace(

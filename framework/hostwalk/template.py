@@ -15,19 +15,18 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 from hostwalk import entropy
 from hostwalk.cache import Cache, key_of
 from hostwalk.cell import BOOT_SECONDS, Cell, Prepared, boot, find_linux
 from hostwalk.deadline import Deadline
-from hostwalk.errors import CacheError, HostwalkError, Phase
+from hostwalk.errors import CacheError, HostwalkError, MachineError, Phase
 from hostwalk.guest import Agent, Subject
 from hostwalk.linux import Linux
 from hostwalk.machine import Accel, Frozen, Machine, Plan, Rewinder, choose, freeze, thaw
 from hostwalk.machine.accel import host_processor
 from hostwalk.machine.command import Payload, Wiring, kernel_cmdline, qemu_args
-from hostwalk.machine.frozen import RAM_FILE, STATE_FILE, digest_of, own_memory
+from hostwalk.machine.frozen import BLOCK, RAM_FILE, STATE_FILE, digest_of, own_memory
 from hostwalk.machine.qemu import find_qemu
 from hostwalk.memory import ProcessVm, Region, file_ranges
 
@@ -38,6 +37,7 @@ FORK_SECONDS = 20.0
 DOOR_SECONDS = 60.0
 SPARES = 2
 QUIET_NANOSECONDS = 300_000_000
+GREED = 3
 Made = tuple[int, int, int, int]
 
 
@@ -86,9 +86,7 @@ class Template:
     accel: Accel
     frozen: Frozen
     facts: Facts
-    _rewinders: WeakKeyDictionary[Machine, Rewinder] = field(
-        default_factory=WeakKeyDictionary, repr=False, compare=False
-    )
+    _rewinders: dict[Machine, Rewinder] = field(default_factory=dict, repr=False, compare=False)
     _kernels: list[Linux] = field(default_factory=list, repr=False, compare=False)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False, compare=False)
 
@@ -128,7 +126,7 @@ class Template:
         """
         try:
             return self._rewound(cell, seed)
-        except (HostwalkError, OSError):
+        except (HostwalkError, OSError, ValueError):
             cell.close()
             return self.fork(seed)
 
@@ -136,9 +134,11 @@ class Template:
         """Take a fork back; raises OSError, QmpCommandError, MachineError and what an agent raises."""
         cell.machine.check()
         cell.machine.hang_up()
-        if cell.machine not in self._rewinders:
-            self._rewinders[cell.machine] = Rewinder(cell.machine, self.frozen)
-        self._rewinders[cell.machine].rewind()
+        own = self._rewinder(cell).rewind()
+        if own * BLOCK > GREED * max(self.facts.fork_bytes, 1 << 20):
+            raise MachineError(
+                f"{own} pages have become the process's own for good: a new one takes less memory"
+            )
         number = next(self._numbers)
         cell.machine.name = self._name_of(number)
         agent = self._agent(cell.machine)
@@ -147,6 +147,15 @@ class Template:
         if seed is not None:
             entropy.reseed(again, seed)
         return again
+
+    def _rewinder(self, cell: Cell) -> Rewinder:
+        """Return what takes a machine back; it ends with the machine."""
+        machine = cell.machine
+        if machine not in self._rewinders:
+            made = self._rewinders[machine] = Rewinder(machine, self.frozen)
+            cell.resources.callback(made.close)
+            cell.resources.callback(self._rewinders.pop, machine, None)
+        return self._rewinders[machine]
 
     def _name_of(self, number: int) -> str:
         return f"fork {number} of template {self.name} of {self.prepared.target}"
@@ -194,7 +203,7 @@ def template_of(prepared: Prepared) -> Template:
         facts = _intact(path)
         if facts is not None:
             cache.trim(KIND, keep=key)
-            return Template(prepared, accel, Frozen(path), facts)
+            return Template(prepared, accel, Frozen.of(path), facts)
         cache.drop(path)
     raise CacheError(f"the template {key} is damaged as soon as it is made", remedy="look at the disk")
 

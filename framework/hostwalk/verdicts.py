@@ -53,7 +53,7 @@ def judge(claim: Claim, code: int, error: BaseException | None, detail: str) -> 
             return Ending(Verdict.NOT_APPLICABLE, str(error.msg))
         case UnnoticedError():
             return Ending(Verdict.BROKEN, detail=detail)
-        case AssertionError():
+        case AssertionError() | pytest.fail.Exception():
             return _broken(claim, code, str(error), detail)
         case HostwalkError():
             return judge_error(error)

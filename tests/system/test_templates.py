@@ -365,3 +365,16 @@ def test_a_template_that_has_gone_is_an_error_that_says_so(own_cache: Prepared) 
     own_cache.kernel.cache.remove(KIND)
     with pytest.raises(HostwalkError, match="has gone from the cache"):
         template.fork()
+    again = template_of(own_cache)
+    with pytest.raises(HostwalkError, match="has gone from the cache"):
+        template.fork()
+    again.fork().close()
+
+
+def test_a_fork_that_has_grown_is_replaced(template: Template) -> None:
+    cell = template.reset(template.fork())
+    pid = cell.machine.pid
+    cell.agent.spawn().mmap(pages=30_000).touch()
+    cell = template.reset(cell)
+    assert cell.machine.pid != pid
+    cell.close()

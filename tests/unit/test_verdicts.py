@@ -8,9 +8,10 @@ import pytest
 from hostwalk import resources
 from hostwalk.claim import Claim
 from hostwalk.options import CheckOptions
+from hostwalk.report.model import Verdict
 from hostwalk.sabotage import refcount
 from hostwalk.target import Arch, Target
-from hostwalk.verdicts import foreign, rerun_command, run_command
+from hostwalk.verdicts import foreign, judge, rerun_command, run_command
 
 CLAIM = Claim("gup.ref.1", "get_user_pages(9)", "S", refcount(+1))
 DEFAULT = Target(Arch.X86_64)
@@ -61,3 +62,10 @@ def test_how_a_run_was_asked_for() -> None:
     assert run_command(config, CheckOptions(matrix="full"), ours=True) == "hostwalk check --matrix=full"
     assert run_command(config, CheckOptions(), ours=True) == "hostwalk check"
     assert run_command(config, CheckOptions(), ours=False) == "pytest tests -k 'a b'"
+
+
+def test_what_was_to_be_refused_and_was_not_breaks_the_claim() -> None:
+    with pytest.raises(pytest.fail.Exception) as caught, pytest.raises(ValueError, match="x"):
+        int("1")
+    assert judge(CLAIM, 0, caught.value, "DID NOT RAISE").verdict is Verdict.BROKEN
+    assert judge(CLAIM, 0, IndexError("2"), "").verdict is Verdict.UNPROVEN

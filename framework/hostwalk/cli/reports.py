@@ -43,8 +43,6 @@ class Reports:
         """Write all reports; the table goes to standard error where another report takes standard output."""
         taken = any(place == STDOUT for _, place in self.wanted)
         terminal.show(run, output.err() if taken else output.out(), verbose=verbose)
-        for name, place in self.wanted:
-            if place == STDOUT:
-                sys.stdout.write(FORMATS[name].text(run))
-            else:
-                write(run, name, place)
+        for name in (name for name, place in self.wanted if place == STDOUT):
+            sys.stdout.write(FORMATS[name].text(run))
+        write(run, ((name, place) for name, place in self.wanted if place != STDOUT))

@@ -29,6 +29,7 @@ TAIL_LINES = 30
 LONG_LINE = 200
 SETTLE_SECONDS = 3.0
 QUIET_SECONDS = 0.3
+REPORTS_TOLD, TEXT_TOLD = 3, 1 << 16
 
 
 class _Line(_Spawn):
@@ -174,13 +175,16 @@ class Console:
 
     def _settle(self, deadline: Deadline) -> None:
         """Read on until the last report is complete or the guest falls silent."""
-        while not self.reports[-1].complete and self.drain(deadline.at_most(QUIET_SECONDS)):
-            pass
+        while not (deadline.expired or self.reports[-1].complete):
+            if not self.drain(deadline.at_most(QUIET_SECONDS)):
+                return
 
 
 def crash(fatal: Sequence[Report], tail: str) -> GuestCrashError:
     """Return the error of one or more fatal reports; the first names it."""
-    text = "\n\n".join(report.text for report in fatal)
+    text = "\n\n".join(report.text for report in fatal[:REPORTS_TOLD])[:TEXT_TOLD]
+    if len(fatal) > REPORTS_TOLD:
+        text += f"\n\nand {len(fatal) - REPORTS_TOLD} more"
     return GuestCrashError(
         f"the guest's kernel reported: {fatal[0].title}", evidence=Evidence(console=tail, report=text)
     )

@@ -7,6 +7,7 @@ without the RAM (QMP xen-save-devices-state, which has nothing of Xen but the na
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -15,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -35,17 +37,34 @@ _PRESENT, _SWAPPED, _OF_FILE = 1 << 63, 1 << 62, 1 << 61
 
 @dataclass(frozen=True)
 class Frozen:
-    """The directory that :func:`freeze` has filled."""
+    """The directory that :func:`freeze` has filled; ``stamp`` tells its RAM file from one that took its place."""
 
     directory: Path
+    stamp: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, directory: Path) -> Self:
+        """Return what is in a directory now; raises OSError."""
+        return cls(directory, _stamp((directory / RAM_FILE).stat()))
 
     def open_ram(self) -> int:
-        """Return a descriptor of the RAM file; QEMU insists on one that could write."""
-        return os.open(self.directory / RAM_FILE, os.O_RDWR | os.O_CLOEXEC)
+        """Return a descriptor of the RAM file, writable, for QEMU insists on that.
+
+        Raises FileNotFoundError where it has gone, or another one stands in its place.
+        """
+        fd = os.open(self.directory / RAM_FILE, os.O_RDWR | os.O_CLOEXEC)
+        if self.stamp not in (None, _stamp(os.fstat(fd))):
+            os.close(fd)
+            raise FileNotFoundError(errno.ENOENT, "another template has taken its place", str(self.directory))
+        return fd
 
     def open_state(self) -> int:
         """Return a descriptor of the devices' state."""
         return os.open(self.directory / STATE_FILE, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_ino, status.st_mtime_ns
 
 
 def freeze(machine: Machine, directory: Path) -> Frozen:
@@ -154,6 +173,7 @@ class Rewinder:
     def __init__(self, machine: Machine, frozen: Frozen) -> None:
         """Make a fork ready; raises OSError, QmpCommandError, MemoryReadError where it cannot be taken back."""
         self._machine = machine
+        devices = (frozen.directory / RESET_FILE).read_bytes()
         ram = frozen.open_ram()
         try:
             self._size = machine.ram_size
@@ -165,7 +185,7 @@ class Rewinder:
         self._memory = ProcessVm(machine.pid, whole)
         machine.qmp.execute("migrate-set-capabilities", _WITHOUT_RAM)
         with os.fdopen(os.memfd_create("hostwalk-reset"), "wb", buffering=0) as snapshot:
-            snapshot.write((frozen.directory / RESET_FILE).read_bytes())
+            snapshot.write(devices)
             file = {"driver": "file", "filename": f"/proc/{os.getpid()}/fd/{snapshot.fileno()}"}
             machine.qmp.execute("blockdev-add", {"driver": "qcow2", "node-name": "reset", "file": file})
 
@@ -180,7 +200,13 @@ class Rewinder:
             if refusal:
                 raise MachineError(f"QEMU did not go back to the snapshot: {refusal}")
             self._machine.console.forget()
-            return self._restore()
+            own = self._restore()
+        self._machine.run_on()
+        return own
+
+    def close(self) -> None:
+        """Let go of the template's bytes."""
+        self._bytes.close()
 
     def _restore(self) -> int:
         pages = own_pages(self._machine.pid, self._host, self._size)

@@ -105,44 +105,48 @@ def _new_ram(stack: ExitStack, target: Target) -> int:
 
 @dataclass(frozen=True)
 class _Wires:
-    """Both ends. ``keys`` and ``printed`` are the console's: QEMU's standard input and output."""
+    """Both ends. ``keys`` and ``printed`` are the console's: QEMU's standard input and output.
+
+    ``theirs`` closes QEMU's ends.
+    """
 
     ends: Ends
     wiring: command.Wiring
     keys: int
     printed: int
-
-    @property
-    def theirs(self) -> tuple[int, ...]:
-        """QEMU's ends."""
-        return (*self.wiring.wires, self.keys, self.printed)
+    theirs: ExitStack
 
 
 def _wire(stack: ExitStack, ram: int) -> _Wires:
     """Make the wires; ours are closed with the stack, QEMU's as soon as it has inherited them (_spawn)."""
-    qmp, agent, gdb = (socket.socketpair() for _ in range(3))
+    theirs = stack.enter_context(ExitStack())
+    qmp, agent, gdb = (_pair(stack, theirs) for _ in range(3))
     printed, keys = os.pipe(), os.pipe()
     stderr = os.memfd_create("hostwalk-stderr")
-    for ours in (qmp[0], agent[0], gdb[0]):
-        stack.callback(ours.close)
     for fd in (printed[0], keys[1], stderr):
         stack.callback(os.close, fd)
+    for fd in (keys[0], printed[1]):
+        theirs.callback(os.close, fd)
     with suppress(OSError):
         fcntl.fcntl(printed[0], fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     ends = Ends(qmp[0], printed[0], keys[1], agent[0], gdb[0], ram, stderr)
-    wiring = command.Wiring(qmp[1].detach(), agent[1].detach(), gdb[1].detach(), ram)
-    return _Wires(ends, wiring, keys[0], printed[1])
+    wiring = command.Wiring(qmp[1], agent[1], gdb[1], ram)
+    return _Wires(ends, wiring, keys[0], printed[1], theirs)
+
+
+def _pair(stack: ExitStack, theirs: ExitStack) -> tuple[socket.socket, int]:
+    ours, other = socket.socketpair()
+    stack.callback(ours.close)
+    theirs.callback(other.close)
+    return ours, other.fileno()
 
 
 def _spawn(stack: ExitStack, words: Sequence[str], wires: _Wires) -> subprocess.Popen[bytes]:
-    try:
+    with wires.theirs:
         qemu = process.spawn(
             words, pass_fds=wires.wiring.descriptors, led=True,
             stdin=wires.keys, stdout=wires.printed, stderr=wires.ends.stderr,
         )  # fmt: skip
-    finally:
-        for theirs in wires.theirs:
-            os.close(theirs)
     stack.callback(process.kill, qemu)
     return qemu
 

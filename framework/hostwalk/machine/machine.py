@@ -145,6 +145,7 @@ class Machine:
         """Greet QEMU; for ``launch``. A fork counts as running from the start: nobody stops it before it does."""
         self.qmp = Qmp.connect(sock, deadline, self._note)
         self.qmp.explain = self.explain
+        self.qmp.meanwhile = self.console.drain
         if self.ram_fd >= 0:
             self._running = bool(self.qmp.execute("query-status", deadline=deadline)["running"])
         else:
@@ -342,6 +343,11 @@ class Machine:
             self._depth -= 1
             if resume:
                 self._resume()
+
+    def run_on(self) -> None:
+        """Let the guest run, whoever stopped it."""
+        if not self._running:
+            self._resume()
 
     def _resume(self) -> None:
         try:

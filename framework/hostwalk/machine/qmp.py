@@ -27,6 +27,7 @@ from hostwalk.errors import GuestHungError, HostwalkError, MachineDiedError, Pha
 
 DEFAULT_SECONDS = 10.0
 END_SECONDS = 1.0
+SLICE_SECONDS = 0.05
 EVENTS_KEPT = 1000
 _T = TypeVar("_T")
 _lock = threading.Lock()
@@ -76,16 +77,26 @@ async def _cancelled() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _wait(coroutine: Coroutine[Any, Any, _T], deadline: Deadline, what: str) -> _T:
-    """Run a coroutine on the loop's thread; raise GuestHungError when the deadline passes."""
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _wait(
+    coroutine: Coroutine[Any, Any, _T],
+    deadline: Deadline,
+    what: str,
+    meanwhile: Callable[[], object] = _nothing,
+) -> _T:
+    """Run a coroutine on the loop's thread, with a call of ``meanwhile`` now and then; GuestHungError in the end."""
     with _lock:
         loop = _start_loop()
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-    try:
-        return future.result(deadline.remaining)
-    except concurrent.futures.TimeoutError:
-        future.cancel()
-        raise GuestHungError(f"QEMU did not answer {what} within {deadline.seconds:.3g} s") from None
+    while not concurrent.futures.wait([future], min(SLICE_SECONDS, deadline.remaining)).done:
+        if deadline.expired:
+            future.cancel()
+            raise GuestHungError(f"QEMU did not answer {what} within {deadline.seconds:.3g} s")
+        meanwhile()
+    return future.result()
 
 
 class _Listener(EventListener):
@@ -104,7 +115,8 @@ class Qmp:
     """A QMP session; any thread may call its methods.
 
     ``events`` holds the last events, oldest first; ``shutdown`` is the SHUTDOWN event once the guest has
-    ended; ``explain`` adds to an error what is known of the machine.
+    ended; ``explain`` adds to an error what is known of the machine. ``meanwhile`` is called every 50 ms while an
+    answer is awaited: a QEMU that finds the console's pipe full may not answer before somebody has read it.
     """
 
     def __init__(self, client: QMPClient, on_event: Callable[[Event], None]) -> None:
@@ -113,6 +125,7 @@ class Qmp:
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.shutdown: Event | None = None
         self.explain: Callable[[HostwalkError], HostwalkError] = lambda error: error
+        self.meanwhile: Callable[[], object] = _nothing
 
     @classmethod
     def connect(
@@ -156,8 +169,9 @@ class Qmp:
         given = dict(arguments or {})
         try:
             return _wait(
-                self._client.execute(command, given), deadline or Deadline.after(DEFAULT_SECONDS), command
-            )
+                self._client.execute(command, given), deadline or Deadline.after(DEFAULT_SECONDS), command,
+                self.meanwhile,
+            )  # fmt: skip
         except ExecuteError as error:
             raise QmpCommandError(command, given, error.error.error.desc) from error
         except GuestHungError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostwalk.paging.format import Field, Kind, Match
+from hostwalk.paging.format import Field, Kind, Match, number
 from hostwalk.paging.meaning import LinuxBits
 from hostwalk.paging.walk import Step
 
@@ -33,10 +33,15 @@ def differences(before: Step, after: Step, linux: LinuxBits) -> tuple[str, ...]:
 def _numbers(before: Step, after: Step) -> list[tuple[int, str, str]]:
     """Return the parts of an entry that are numbers: their bits, and both values in words.
 
-    The address of an entry that is not present is none (a swap offset, a page frame inverted), so it has no words.
+    What stands in the place of the address of an entry that is not present is none (a swap offset, a page frame
+    inverted), so it is told as the bits that it is.
     """
     pair = before.phys_addr, after.phys_addr
-    words = ("", "") if None in pair else (f"address {pair[0]:#x}", f"{pair[1]:#x}")
+    if None in pair:
+        bits = [number(after.format.address, step.entry) for step in (before, after)]
+        words = (f"address bits {bits[0]:#x}", f"{bits[1]:#x}")
+    else:
+        words = (f"address {pair[0]:#x}", f"{pair[1]:#x}")
     found = [(_mask(after.format.address), *words)]
     if not after.level.table.holds(after.entry):
         named = sum(flag.when.mask for flag in after.level.leaf_flags)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,13 +31,23 @@ FORMATS: Mapping[str, Format] = {
 
 def check_place(place: str) -> None:
     """Raise UsageError when no file can be made at ``place``, before any work is done in vain."""
-    if not Path(place).absolute().parent.is_dir():
+    path = Path(place).absolute()
+    if not path.parent.is_dir():
         raise UsageError(f"there is no directory for {place}", remedy="make it, or choose another file")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"no file can be written at {place}", remedy="choose another file")
 
 
-def write(run: Run, name: str, place: str) -> None:
-    """Write the report of a format to a file; raises UsageError."""
+def write(run: Run, places: Iterable[tuple[str, str]]) -> None:
+    """Write reports, (format, file) each, every one that can be; raises UsageError for the first that cannot."""
+    failed = [error for name, place in places if (error := _write(run, name, place))]
+    if failed:
+        raise failed[0]
+
+
+def _write(run: Run, name: str, place: str) -> UsageError | None:
     try:
         Path(place).write_text(FORMATS[name].text(run), encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"cannot write {place}: {error.strerror}") from error
+        return UsageError(f"cannot write {place}: {error.strerror}")
+    return None

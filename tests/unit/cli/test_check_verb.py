@@ -148,7 +148,15 @@ def test_a_report_that_cannot_be_written(
     fake: FakeRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", "--junit", str(tmp_path)]) == 2
-    assert f"cannot write {tmp_path}" in capsys.readouterr().err
+    assert f"no file can be written at {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_full_disk_costs_one_report_only(
+    fake: FakeRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--html", "/dev/full", "--json", str(tmp_path / "run.json")]) == 2
+    assert "cannot write /dev/full" in capsys.readouterr().err
+    assert (tmp_path / "run.json").read_text().endswith("}\n")
 
 
 def test_a_missing_tool(

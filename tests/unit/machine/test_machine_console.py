@@ -2,6 +2,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -40,8 +41,6 @@ def test_bytes_printed_one_by_one_find_room_though_nobody_reads() -> None:
         for _ in range(20_000):
             os.write(wires.printed, b"x")
         assert len(Console(wires.ends.console, wires.ends.keys).text) == 20_000
-        for fd in wires.theirs:
-            os.close(fd)
 
 
 def test_nothing_is_lost_whoever_reads(pair: Pair) -> None:
@@ -124,3 +123,26 @@ def test_memory_is_bounded(pair: Pair) -> None:
     guest.write(b"the end\n")
     assert len(console.text) == KEPT_BYTES
     console.expect("the end", Deadline.after(1))
+
+
+def test_wires_that_no_qemu_took_leave_nothing() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with ExitStack() as stack:
+            _wire(stack, -1)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_storm_of_reports_is_not_waited_for(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    console, guest = pair
+    monkeypatch.setattr(console_module, "SETTLE_SECONDS", 0.05)
+    drain = Console.drain
+
+    def storm(self: Console, deadline: Deadline | None = None) -> bool:
+        guest.write(b"[ 1.0] BUG: Bad page map in process a  pte:1 pmd:2\r\n" * 10)
+        return drain(self, deadline)
+
+    monkeypatch.setattr(console_module.Console, "drain", storm)
+    with pytest.raises(GuestCrashError) as caught:
+        console.check()
+    assert len(caught.value.evidence.report) <= console_module.TEXT_TOLD + 100

@@ -246,7 +246,7 @@ def test_ktap_says_that_the_kernel_crashed(run: Run) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_written_to_a_file(run: Run, name: str, tmp_path: Path) -> None:
-    write(run, name, str(tmp_path / "report"))
+    write(run, [(name, str(tmp_path / "report"))])
     assert (tmp_path / "report").read_text(encoding="utf-8") == FORMATS[name].text(run)
 
 
