@@ -374,7 +374,7 @@ def test_a_template_that_has_gone_is_an_error_that_says_so(own_cache: Prepared) 
 def test_a_fork_that_has_grown_is_replaced(template: Template) -> None:
     cell = template.reset(template.fork())
     pid = cell.machine.pid
-    cell.agent.spawn().mmap(pages=30_000).touch()
+    cell.agent.spawn().mmap(pages=40_000).touch()
     cell = template.reset(cell)
     assert cell.machine.pid != pid
     cell.close()
