@@ -60,10 +60,10 @@ static bool take(int port, void *data, size_t size)
 		struct pollfd ready = { .fd = port, .events = POLLIN };
 		ssize_t got = read(port, (char *)data + done, size - done);
 
+		if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+			return false;
 		if (got > 0)
 			done += got;
-		else if (got == 0 || (errno != EAGAIN && errno != EINTR))
-			return false;
 		else
 			poll(&ready, 1, -1);
 	}
@@ -155,8 +155,10 @@ static void pass_on(int port, int server)
 	struct pollfd ends[] = { { .fd = port }, { .fd = server } };
 	bool well = true;
 
-	inward.start = inward.end = 0;
-	outward.start = outward.end = 0;
+	inward.start = 0;
+	inward.end = 0;
+	outward.start = 0;
+	outward.end = 0;
 	while (well) {
 		ends[0].events = (is_full(&inward) ? 0 : POLLIN) |
 				 (is_full(&outward) ? POLLOUT : 0);

@@ -46,7 +46,8 @@ static void find_interpreter(int fd, const unsigned char *head, ssize_t size,
 		char format[32];
 
 		snprintf(format, sizeof(format), "#! %%%zus", room - 1);
-		sscanf((const char *)head, format, name);
+		if (sscanf((const char *)head, format, name) != 1)
+			*name = '\0';
 		return;
 	}
 	if (!is_elf(head, size) || head[EI_CLASS] != ELFCLASS64)
