@@ -19,6 +19,7 @@ EACH = "takes the page that would be accessed if a user thread accesses the give
 def swapped_out(area: Area) -> Area:
     """Have the kernel swap out an area, as pagemap tells; ends the claim where it keeps some of it."""
     for _ in range(TRIES):
+        area.subject.settle()  # a page that waits in a processor's batch cannot be isolated
         area.subject.madvise(area, "PAGEOUT")
         if all(entry & PM_SWAP for entry in area.subject.pagemap(area)):
             return area

@@ -18,6 +18,7 @@ NOBODY = 65534
 MNT_DETACH = 2
 _ENTRY_SIZE = 8
 _SYSCTL = "/proc/sys/"
+_COMPACT = "/proc/sys/vm/compact_memory"
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
@@ -54,7 +55,8 @@ class Conditions(Operations):
     def huge_page(self) -> Area | None:
         """Map and touch what one pmd entry can map; return it if a huge page came of it, else None.
 
-        Transparent huge pages are allowed meanwhile: with less than 512 MiB the kernel starts without them.
+        Transparent huge pages are allowed meanwhile: with less than 512 MiB the kernel starts without them. Memory
+        is compacted first, so that whether one can be had does not depend on what went before.
         """
         area = self.mmap(pages=self.pmd_size // self.page_size, aligned=self.pmd_size)
         with self.agent.spawn() as root:
@@ -62,6 +64,7 @@ class Conditions(Operations):
                 old = root.read_file(_THP).split(b"[")[1].split(b"]")[0]
                 self.madvise(area, "HUGEPAGE")
                 _write_file(root, _THP, b"madvise")
+                _write_file(root, _COMPACT, b"1")
             except SyscallFailed:
                 return None
             area[:1].touch()
