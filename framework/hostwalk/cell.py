@@ -154,11 +154,12 @@ def find_linux(machine: Machine, memory: WritableMemory, prepared: Prepared) -> 
 def check_root(machine: Machine, linux: Linux, subject: Subject) -> None:
     """Prove the way in: while a subject runs, a processor's root must be the one that its mm_struct names.
 
-    Raises WalkError when no processor shows it.
+    The subject runs longer each time, for a busy host may not come to run it. Raises WalkError when no processor
+    shows it.
     """
     seen: set[int] = set()
-    for _ in range(ROOT_TRIES):
-        with subject.spin(ROOT_MILLISECONDS), machine.stopped():
+    for attempt in range(1, ROOT_TRIES + 1):
+        with subject.spin(attempt * ROOT_MILLISECONDS), machine.stopped():
             mm = linux.anew().task(subject.pid).mm
             users = [spaces(machine.registers(cpu)).user for cpu in range(machine.target.cpus)]
             seen = {user.root for user in users if user is not None}

@@ -100,16 +100,20 @@ TOOLS = (
         archive=True,
     ),
 )
+XZ = Tool("xz", ("xz-utils",), "unpacks the source of kernels", builds=True)
 BUILDING = (
     Tool("flex", ("flex",), "builds kernels", builds=True),
     Tool("bison", ("bison",), "builds kernels", builds=True),
     Tool("bc", ("bc",), "builds kernels", builds=True),
     Tool("perl", ("perl",), "builds kernels", builds=True),
-    Tool("xz", ("xz-utils",), "unpacks the source of kernels", builds=True),
+    XZ,
     Tool("/usr/include/libelf.h", ("libelf-dev",), "builds kernels' objtool", program=False, builds=True),
     Tool("/usr/include/openssl/opensslv.h", ("libssl-dev",), "builds kernels", program=False, builds=True),
 )
 """What building kernels takes besides the tools of every run (Documentation/process/changes.rst)."""
+
+TESTING = (Tool("git", ("git",), "makes the trees that tests work on"), XZ)
+"""What the project's own tests take besides."""
 
 
 class _LackingError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import proofs
@@ -11,6 +12,8 @@ from failure_runs import ONE_CLAIM, Hostwalk
 from hostwalk.cache import Cache
 
 FIRST_SECONDS = 600
+# A shell that starts tests in the background has them, and what they start, ignore SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

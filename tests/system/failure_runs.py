@@ -140,9 +140,17 @@ def copy_cache(warm: Path, to: Path, kinds: Sequence[str] = KINDS) -> Path:
     """Return a private copy of some of a cache; what is never changed in place is linked."""
     for kind in kinds:
         if (warm / kind).is_dir():
-            copy = shutil.copy2 if kind in REPLACED else os.link
+            copy = shutil.copy2 if kind in REPLACED else link_or_copy
             shutil.copytree(warm / kind, to / kind, symlinks=True, copy_function=copy)
     return to
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Link a file, or copy it to another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def entries(cache: Path, kind: str) -> Iterator[Path]:

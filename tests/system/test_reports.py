@@ -107,7 +107,7 @@ def test_the_command_that_repeats_it_is_pytests(results: dict[str, dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("place", "said"), [("none/x", "there is no directory for"), ("taken", "cannot write")]
+    ("place", "said"), [("none/x", "there is no directory for"), ("taken", "no file can be written at")]
 )
 def test_a_report_that_cannot_be_written(tmp_path: Path, place: str, said: str) -> None:
     (tmp_path / "taken").mkdir()

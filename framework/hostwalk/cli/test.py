@@ -23,7 +23,8 @@ from hostwalk.report.model import Verdict
 from hostwalk.report.words import STYLES, duration, signs
 from hostwalk.target import Arch
 
-FAST = ("lint", "types", "unit")
+READING = ("lint", "types")
+FAST = (*READING, "unit")
 ALL = (*FAST, "system", "contract")
 MORE = ("benchmarks", "building")
 PATIENCE = 5400.0
@@ -46,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     envs = tuple(args.envs) or (FAST if args.fast else ALL)
     if unknown := set(envs) - {*ALL, *MORE}:
         raise UsageError(f"no test environment {min(unknown)!r}", remedy=f"use {', '.join((*ALL, *MORE))}")
-    if set(envs) - set(FAST):
+    if set(envs) - set(READING):
         with showing(output.err()) as progress:
-            doctor.ensure(doctor.needed(Arch), ask=asker(), busy=busy(progress))
+            doctor.ensure((*doctor.needed(Arch), *doctor.TESTING), ask=asker(), busy=busy(progress))
     began = time.monotonic()
     passed = _tox(top, envs)
     signals.check()
