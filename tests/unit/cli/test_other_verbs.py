@@ -139,9 +139,14 @@ def test_test_runs_all_in_order(ran: list[tuple[str, ...]], capsys: pytest.Captu
     )
 
 
-def test_test_fast_needs_no_host_tools(ran: list[tuple[str, ...]]) -> None:
+def test_reading_sources_needs_no_host_tools(ran: list[tuple[str, ...]]) -> None:
+    assert main(["test", "lint", "types"]) == 0
+    assert ran == [("lint", "types")]
+
+
+def test_unit_tests_need_git_and_compilers(ran: list[tuple[str, ...]]) -> None:
     assert main(["test", "--fast"]) == 0
-    assert ran == [("lint", "types", "unit")]
+    assert ran == [("ensure",), ("lint", "types", "unit")]
 
 
 def test_test_fails(ran: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]) -> None:
