@@ -20,6 +20,7 @@ VERBS = {
     "shell": "boot and give a prompt: in the guest, on its console, in Python, gdb or drgn",
     "walk": "print, search, compare page tables, of a machine of ours or any QEMU",
     "repro": "scripts that show a failure again: run, record, shrink, export",
+    "kselftest": "the kernel's own selftests in guests, pinned pages counted from the host",
     "kernels": "list the kernels that can be named, or fetch one",
     "cache": "list or clear what was downloaded and built",
     "doctor": "say what this host lacks, and get it",

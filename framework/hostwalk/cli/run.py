@@ -54,7 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=600.0,
         metavar="S",
         help="kill the command then (default: %(default)g)",
@@ -65,14 +65,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("command", nargs="+", metavar="-- CMD ARG", help="what to run")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return what ``--timeout`` says; raises ArgumentTypeError for no number of seconds."""
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
+        number = 0.0
+    if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return seconds
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
