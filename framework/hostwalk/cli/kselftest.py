@@ -50,7 +50,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     machines.arguments(parser.add_argument_group("which machine"))
     parser.set_defaults(memory=MEMORY)
     parser.add_argument(
-        "-k", dest="keyword", default="", metavar="WORD", help="only tests with WORD in name or category"
+        "-k",
+        dest="keyword",
+        default="",
+        metavar="WORD",
+        help="only tests with WORD in category or name: 'cow or gup'",
     )
     parser.add_argument(
         "--timeout", type=seconds, default=300.0, metavar="S", help="for each test (default: %(default)g)"
@@ -103,11 +107,18 @@ def made_ready(collection: str, options: CheckOptions, progress: Progress) -> tu
 
 def select(built: Built, keyword: str) -> tuple[Step, ...]:
     """Return the steps with a word in name or category; raises UsageError where none has it."""
-    script = built.file("run_vmtests.sh").read_text(errors="replace")
-    found = tuple(each for each in steps(script, built.programs) if keyword in f"{each.category} {each.name}")
+    scripts = {path.name: path.read_text(errors="replace") for path in built.directory.glob("*.sh")}
+    main = scripts.pop("run_vmtests.sh", "")
+    known = steps(main, built.programs, "".join(scripts.values()))
+    found = tuple(step for step in known if fits(step, keyword))
     if not found:
         raise UsageError(f"no test has {keyword!r} in its name or category", remedy="see them with --list")
     return found
+
+
+def fits(step: Step, keyword: str) -> bool:
+    """Return whether a step's category and name have a word, or one of several: ``cow or gup``."""
+    return any(word.strip() in f"{step.category} {step.name}" for word in keyword.split(" or "))
 
 
 def _list(runner: Runner, chosen: Sequence[Step]) -> int:

@@ -24,8 +24,9 @@ NO_NAME = "(no name)"
 
 @dataclass(frozen=True)
 class Point:
-    """One result line, which TAP calls a test point. ``lines`` is ``(start, stop)`` in the output's lines, subtests and diagnostics included.
+    """One result line, which TAP calls a test point.
 
+    ``lines`` is ``(start, stop)`` in the output's lines, subtests and diagnostics included.
     ``directive`` is a word in capitals or empty, ``why`` what follows it, or what follows a number sign without one
     ("exit=1"). ``finished`` is False for a test whose result line never came; it has no number and is not ``ok``.
     """

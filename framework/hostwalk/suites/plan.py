@@ -10,6 +10,7 @@ from dataclasses import dataclass
 _CALL = re.compile(r"^\s*CATEGORY=\"?([\w-]+)\"? run_test (.+?)\s*$", re.MULTILINE)
 _ASSIGNMENT = re.compile(r"^\s*(\w+)=(\.?/?[\w./-]+)$", re.MULTILINE)
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+_PROGRAM = re.compile(r"(?:\./|/)([\w-]+)(?![\w./-])")
 OTHERS = "unlisted"
 """The category of what the script does not run."""
 
@@ -35,18 +36,16 @@ class Step:
         return shlex.join(word.removeprefix("./") for word in self.command if word != "bash")
 
 
-def steps(script: str, programs: Collection[str]) -> tuple[Step, ...]:
-    """Return what run_vmtests.sh runs, then each program that it does not name, which runs without arguments."""
+def steps(script: str, programs: Collection[str], helpers: str = "") -> tuple[Step, ...]:
+    """Return what run_vmtests.sh runs, then each program that it does not, without arguments.
+
+    Programs that ``helpers``, the text of other scripts, run are left to these.
+    """
     known = dict(_ASSIGNMENT.findall(script))
     joined = script.replace("\\\n", " ")
     listed = tuple(dict.fromkeys(_step(category, call, known) for category, call in _CALL.findall(joined)))
-    named = {step.program for step in listed}
-    others = (Step(OTHERS, (f"./{name}",)) for name in sorted(programs) if not _is_known(name, named, script))
-    return (*listed, *others)
-
-
-def _is_known(name: str, named: Collection[str], script: str) -> bool:
-    return name in named or re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", script) is not None
+    named = {step.program for step in listed} | set(_PROGRAM.findall(helpers))
+    return (*listed, *(Step(OTHERS, (f"./{name}",)) for name in sorted(programs) if name not in named))
 
 
 def _step(category: str, call: str, known: dict[str, str]) -> Step:
