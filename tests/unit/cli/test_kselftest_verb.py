@@ -1,0 +1,92 @@
+"""``hostwalk kselftest``: arguments, which tests are chosen, the summary, the reports and the exit status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hostwalk.cli import kselftest
+from hostwalk.cli.main import main, parser_for
+from hostwalk.errors import UsageError
+from hostwalk.suites.building import Built
+from hostwalk.suites.outcome import Outcome, Result
+from hostwalk.suites.plan import Step
+from hostwalk.suites.running import Runner
+from hostwalk.target import Arch
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Built:
+    files = tmp_path / "files"
+    files.mkdir()
+    calls = 'CATEGORY="cow" run_test ./cow\nCATEGORY="mremap" run_test ./mremap_test\n'
+    (files / "run_vmtests.sh").write_text(calls)
+    (files / "helped.sh").write_text("./helper\n")
+    (files / "cow").touch()
+    return Built(files, ("cow", "helper", "mremap_test", "mseal_test"), {"mremap_test": "no header"})
+
+
+@pytest.fixture
+def outcomes(monkeypatch: pytest.MonkeyPatch, built: Built) -> dict[str, Outcome]:
+    """What each step comes to; nothing boots."""
+    told: dict[str, Outcome] = {}
+    kernel = SimpleNamespace(release="7.3.4", identity="0" * 64)
+    prepared = SimpleNamespace(
+        kernel=kernel, target=SimpleNamespace(arch=Arch.X86_64, name="x86_64-4level/k")
+    )
+    monkeypatch.setattr(kselftest, "made_ready", lambda *_: (prepared, built))
+
+    def run(_self: Runner, step: Step) -> tuple[Result, ...]:
+        return (Result(step.name, told.get(step.name, Outcome.PASS), text="said\n"),)
+
+    monkeypatch.setattr(Runner, "run", run)
+    return told
+
+
+def test_a_machine_of_these_tests_has_more_memory() -> None:
+    args = parser_for("kselftest").parse_args(["kselftest", "mm", "--timeout", "5"])
+    assert (args.memory, args.timeout, args.collection) == (1024, 5.0, "mm")
+
+
+def test_a_collection_that_is_not_known_is_refused() -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser_for("kselftest").parse_args(["kselftest", "net"])
+    assert caught.value.code == 2
+
+
+def test_words_choose_by_category_and_name(built: Built) -> None:
+    assert [step.name for step in kselftest.select(built, "")] == ["cow", "mremap_test", "mseal_test"]
+    assert [step.name for step in kselftest.select(built, "mremap or unlisted")] == [
+        "mremap_test",
+        "mseal_test",
+    ]
+    with pytest.raises(UsageError, match="'swap'"):
+        kselftest.select(built, "swap")
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(Outcome.SKIP, 0), (Outcome.LEAK, 1), (Outcome.UNPROVEN, 3)])
+def test_the_worst_result_is_the_exit_status(
+    outcomes: dict[str, Outcome], capsys: pytest.CaptureFixture[str], outcome: Outcome, status: int
+) -> None:
+    outcomes["cow"] = outcome
+    assert main(["kselftest", "mm"]) == status
+    out = capsys.readouterr().out
+    assert f"{outcome:<13} cow" in out
+    assert f"2 pass, 1 {outcome}" in out
+
+
+def test_reports_are_written(outcomes: dict[str, Outcome], tmp_path: Path) -> None:
+    junit, json = tmp_path / "r.xml", tmp_path / "r.json"
+    assert main(["kselftest", "mm", "--junit", str(junit), "--json", str(json)]) == 0
+    assert 'tests="3"' in junit.read_text()
+    assert '"outcome": "pass"' in json.read_text()
+    assert main(["kselftest", "mm", "--json", str(tmp_path / "no" / "r.json")]) == 2
+
+
+def test_a_list_says_what_cannot_run(
+    outcomes: dict[str, Outcome], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["kselftest", "mm", "--list", "-k", "mremap"]) == 0
+    assert capsys.readouterr().out == "mremap            mremap_test  # SKIP not built: no header\n"
