@@ -13,6 +13,7 @@ from hostwalk.suites.ktap import Output, Point
 KSFT_PASS, KSFT_FAIL, KSFT_XFAIL, KSFT_XPASS, KSFT_SKIP = range(5)
 """tools/testing/selftests/kselftest.h"""
 CANNOT_RUN, NOT_THERE, BY_SIGNAL = 126, 127, 128
+_OURS = "hostwalk: "
 _SEPARATOR = " / "
 _EXIT = re.compile(r"exit=(\d+)")
 
@@ -114,13 +115,18 @@ def _ended(name: str, output: Output, ending: Ending, lines: tuple[Result, ...])
         yield Result(name, Outcome.TIMEOUT, f"not ended within {ending.timeout:g} s ({after})", output.text)
     elif ending.status is not None and ending.status > BY_SIGNAL:
         yield Result(name, Outcome.CRASH, f"{ended_by(ending.status)} ({after})", output.text)
-    if output.bailed is not None:
+    if output.bailed is not None and not _summed_up(output, lines):
         yield Result(name, Outcome.FAIL, f"Bail out! {output.bailed}".strip(), output.text)
     elif output.skipped is not None and not output.tests:
         yield Result(name, Outcome.SKIP, output.skipped, output.text)
     elif lines and _unexplained(ending.status, lines):
         outcome, reason = _by_status(ending.status)
         yield Result(name, outcome, f"{reason}, which no line explains", output.text)
+
+
+def _summed_up(output: Output, lines: tuple[Result, ...]) -> bool:
+    """Whether a bail-out only sums up failures: "Bail out! 2 out of 6 tests failed", when all of a plan has run."""
+    return output.planned == len(output.tests) and any(not line.outcome.good for line in lines)
 
 
 def _unexplained(status: int | None, lines: tuple[Result, ...]) -> bool:
@@ -160,7 +166,7 @@ def _by_status(status: int | None) -> tuple[Outcome, str]:
 def _last_words(output: Output) -> str:
     """Return the last line with words in it: programs say there why they do not go on."""
     said = (line.strip().lstrip("# ") for line in reversed(output.lines))
-    return next((line for line in said if line), "it does not say why")
+    return next((line for line in said if line and not line.startswith(_OURS)), "it does not say why")
 
 
 def ended_by(status: int) -> str:
