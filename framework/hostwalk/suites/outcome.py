@@ -92,9 +92,9 @@ def outcome_of(test: Point) -> tuple[Outcome, str]:
     if not test.finished:
         return Outcome.CRASH, "it has no result: the output ends before"
     if test.directive == "SKIP":
-        return Outcome.SKIP, test.why
+        return Outcome.SKIP, _reason(test)
     if test.directive in ("XFAIL", "TODO") and (test.directive == "XFAIL" or not test.ok):
-        return Outcome.XFAIL, test.why
+        return Outcome.XFAIL, _reason(test)
     if test.directive == "TIMEOUT":
         return Outcome.TIMEOUT, test.why
     status = _EXIT.fullmatch(test.why)
@@ -102,6 +102,11 @@ def outcome_of(test: Point) -> tuple[Outcome, str]:
         return Outcome.CRASH, ended_by(int(status[1]))
     reason = f"{test.directive} {test.why}".strip()
     return (Outcome.PASS if test.ok else Outcome.FAIL), reason
+
+
+def _reason(test: Point) -> str:
+    """Return why; nothing where kselftest.h has put the name in its place."""
+    return "" if test.why == test.name else test.why
 
 
 def _ended(name: str, output: Output, ending: Ending, lines: tuple[Result, ...]) -> Iterator[Result]:
