@@ -1,0 +1,146 @@
+"""The small bugs that tests/mutants plants in Linux: their list, and planting them in a tree that is small enough."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mutating import Mutant, WorkCopy, chosen, load, mutated
+
+from hostwalk.errors import UsageError
+from hostwalk.target import Arch
+
+SOURCE = """\
+int take(int refs);
+
+/* take(refs) { refs } is not it. */
+static int
+take(int refs)
+{
+	if (refs < 0)
+		return -EINVAL;
+	return refs;
+}
+
+int other(int refs)
+{
+	take(refs);
+	return -EINVAL;
+}
+"""
+MUTANT = Mutant("errno", "mm/x.c", "take", "-EINVAL", "-ENOMEM", "a wrong errno", (Arch.X86_64,))
+ENTRY = """\
+[[mutant]]
+id = "errno"
+file = "mm/x.c"
+function = "take"
+old = "-EINVAL"
+new = "-ENOMEM"
+resembles = "a wrong errno"
+archs = ["x86_64"]
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> WorkCopy:
+    (tmp_path / "source/mm").mkdir(parents=True)
+    (tmp_path / "source/mm/x.c").write_text(SOURCE)
+    (tmp_path / "source/mm/y.c").write_text("int y;\n")
+    return WorkCopy(tmp_path / "source", tmp_path / "tree")
+
+
+def saved(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mutants.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_list_is_whole_and_of_each_family() -> None:
+    mutants = load()
+    assert len(mutants) == len({each.id for each in mutants}) >= 12
+    for each in mutants:
+        assert all((each.id, each.file, each.function, each.old, each.resembles, each.archs)), each.id
+        assert each.old != each.new
+    files = {each.file for each in mutants}
+    assert files >= {"mm/gup.c", "mm/memory.c", "mm/mprotect.c", "mm/mlock.c"}
+    assert files >= {f"arch/{arch}/include/asm/pgtable.h" for arch in ("x86", "arm64")}
+
+
+def test_an_entry_becomes_a_mutant(tmp_path: Path) -> None:
+    assert load(saved(tmp_path, ENTRY)) == (MUTANT,)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (ENTRY + ENTRY, "more than one mutant is called errno"),
+        (ENTRY.replace('resembles = "a wrong errno"\n', ""), "resembles"),
+        (ENTRY + 'why = "?"\n', "why"),
+        (ENTRY.replace("-ENOMEM", "-EINVAL"), "changes no line"),
+        (ENTRY.replace("-ENOMEM", "-ENOMEM;\\n"), "changes no line"),
+    ],
+)
+def test_a_list_that_is_wrong(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(saved(tmp_path, text))
+    assert words in f"{caught.value.message} {caught.value.remedy}"
+
+
+def test_only_the_function_is_changed() -> None:
+    assert mutated(SOURCE, MUTANT) == SOURCE.replace("-EINVAL", "-ENOMEM", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"old": "-EPERM"}, "'-EPERM' 0 times, not once"),
+        ({"old": "refs"}, "'refs' 3 times, not once"),
+        ({"function": "give"}, "mm/x.c defines no give()"),
+    ],
+)
+def test_a_source_that_a_mutant_is_not_for(change: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match="adapt the mutant") as caught:
+        mutated(SOURCE, replace(MUTANT, **change))
+    assert words in caught.value.message
+
+
+def test_of_two_definitions_the_one_that_has_the_text() -> None:
+    text = f"{SOURCE}#else\nstatic int take(int refs)\n{{\n\treturn 0;\n}}\n#endif\n"
+    assert mutated(text, MUTANT) == text.replace("-EINVAL", "-ENOMEM", 1)
+
+
+def test_the_source_stays_and_the_tree_is_restored_newer(copy: WorkCopy) -> None:
+    os.utime(copy.source / "mm/x.c", (1, 1))
+    copy.prepare([MUTANT])
+    planted = copy.tree / "mm/x.c"
+    with copy.having(MUTANT):
+        assert planted.read_text() == mutated(SOURCE, MUTANT)
+        assert (copy.source / "mm/x.c").read_text() == SOURCE
+    assert planted.read_text() == SOURCE
+    assert planted.stat().st_mtime > (copy.source / "mm/x.c").stat().st_mtime
+    assert (copy.tree / "mm/y.c").samefile(copy.source / "mm/y.c")
+
+
+def test_what_a_killed_run_left_is_taken_out(copy: WorkCopy) -> None:
+    copy.prepare([MUTANT])
+    (copy.tree / "mm/x.c").unlink()
+    (copy.tree / "mm/x.c").write_text(mutated(SOURCE, MUTANT))
+    copy.prepare([MUTANT])
+    assert (copy.tree / "mm/x.c").read_text() == SOURCE
+
+
+def test_the_tree_is_restored_after_a_failure(copy: WorkCopy) -> None:
+    copy.prepare([MUTANT])
+    with pytest.raises(ZeroDivisionError), copy.having(MUTANT):
+        raise ZeroDivisionError
+    assert (copy.tree / "mm/x.c").read_text() == SOURCE
+
+
+def test_mutants_are_chosen_by_architecture_and_id() -> None:
+    mutants = (MUTANT, replace(MUTANT, id="arm", archs=(Arch.ARM64,)))
+    assert chosen(mutants, Arch.ARM64, ()) == mutants[1:]
+    assert chosen(mutants, Arch.X86_64, ["errno"]) == mutants[:1]
+    with pytest.raises(UsageError, match="arm"):
+        chosen(mutants, Arch.X86_64, ["arm"])
