@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from judging import Judged
 from mutating import Mutant, WorkCopy, chosen, load, mutated
 
 from hostwalk.errors import UsageError
@@ -144,3 +146,39 @@ def test_mutants_are_chosen_by_architecture_and_id() -> None:
     assert chosen(mutants, Arch.X86_64, ["errno"]) == mutants[:1]
     with pytest.raises(UsageError, match="arm"):
         chosen(mutants, Arch.X86_64, ["arm"])
+
+
+def report(tmp_path: Path, *results: dict[str, object]) -> Judged:
+    path = tmp_path / "report.json"
+    plain = {"verdict": "kept", "reason": "", "detail": "", "crashed": False}
+    path.write_text(json.dumps({"results": [plain | result for result in results]}))
+    return Judged.read(path, 7.0)
+
+
+def test_what_a_report_says(tmp_path: Path) -> None:
+    found = report(
+        tmp_path,
+        {
+            "claim": "a.1",
+            "verdict": "broken",
+            "detail": "invariant 13.rss: the counters are right (mm/memory.c)",
+        },
+        {"claim": "b.1", "verdict": "broken", "crashed": True},
+        {"claim": "c.1", "verdict": "unproven"},
+        {"claim": "d.1", "reason": "invariant 4 is not looked at"},
+    )
+    assert (found.words, found.status) == ("a.1, b.1; invariants 13.rss; crash in b.1; 1 unproven", 0)
+
+
+def test_what_was_so_before_is_not_noticed(tmp_path: Path) -> None:
+    base = report(tmp_path, {"claim": "a.1", "verdict": "broken"}, {"claim": "b.1"})
+    assert (base.beyond(base).words, base.beyond(base).status) == ("", 1)
+    later = report(tmp_path, {"claim": "a.1", "verdict": "broken"}, {"claim": "b.1", "verdict": "broken"})
+    assert later.beyond(base).words == "b.1"
+    lost = report(tmp_path, {"claim": "a.1", "verdict": "broken"}, {"claim": "b.1", "verdict": "unproven"})
+    assert (lost.beyond(base).words, lost.beyond(base).status) == ("1 unproven", 3)
+
+
+def test_of_many_claims_the_first_are_named(tmp_path: Path) -> None:
+    found = report(tmp_path, *({"claim": f"a.{number}", "verdict": "broken"} for number in range(1, 9)))
+    assert found.words == "a.1, a.2, a.3, a.4, a.5, a.6 and 2 more"
