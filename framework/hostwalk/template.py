@@ -23,12 +23,13 @@ from hostwalk.deadline import Deadline
 from hostwalk.errors import CacheError, HostwalkError, MachineError, Phase
 from hostwalk.guest import Agent, Subject
 from hostwalk.linux import Linux
+from hostwalk.linux.code import Mask, code_blocks
 from hostwalk.machine import Accel, Frozen, Machine, Plan, Rewinder, choose, freeze, thaw
 from hostwalk.machine.accel import host_processor
 from hostwalk.machine.command import Payload, Wiring, kernel_cmdline, qemu_args
 from hostwalk.machine.frozen import BLOCK, RAM_FILE, STATE_FILE, digest_of, own_memory
 from hostwalk.machine.qemu import find_qemu
-from hostwalk.memory import ProcessVm, Region, file_ranges
+from hostwalk.memory import ProcessVm, Region, SharedMap, file_ranges
 
 KIND = "template"
 RECIPE = "template-3"
@@ -87,6 +88,7 @@ class Template:
     frozen: Frozen
     facts: Facts
     _rewinders: dict[Machine, Rewinder] = field(default_factory=dict, repr=False, compare=False)
+    _codes: list[Mask] = field(default_factory=list, repr=False, compare=False)
     _kernels: list[Linux] = field(default_factory=list, repr=False, compare=False)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False, compare=False)
 
@@ -152,10 +154,26 @@ class Template:
         """Return what takes a machine back; it ends with the machine."""
         machine = cell.machine
         if machine not in self._rewinders:
-            made = self._rewinders[machine] = Rewinder(machine, self.frozen)
+            made = self._rewinders[machine] = Rewinder(machine, self.frozen, self._code())
             cell.resources.callback(made.close)
             cell.resources.callback(self._rewinders.pop, machine, None)
         return self._rewinders[machine]
+
+    def _code(self) -> Mask | None:
+        """Return which blocks of the RAM file hold code; None where that is of no use, or not all of it is known.
+
+        Users of a login may run any file, from pages that are not mapped yet.
+        """
+        if self.accel.name != "tcg" or self.prepared.target.cpus > 1 or self.prepared.image.login:
+            return None
+        if not self._codes:
+            ram = self.frozen.open_ram()
+            try:
+                with SharedMap(ram, self.facts.regions) as memory:
+                    self._codes.append(code_blocks(self._kernels[0].anew(memory), BLOCK))
+            finally:
+                os.close(ram)
+        return self._codes[0]
 
     def _name_of(self, number: int) -> str:
         return f"fork {number} of template {self.name} of {self.prepared.target}"

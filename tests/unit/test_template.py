@@ -12,8 +12,9 @@ from hostwalk import template
 from hostwalk.cache import Cache, size_limit
 from hostwalk.errors import UsageError
 from hostwalk.machine.accel import Accel
-from hostwalk.machine.frozen import RAM_FILE, STATE_FILE, copy_sparsely, digest_of, own_memory, own_pages
+from hostwalk.machine.frozen import RAM_FILE, STATE_FILE, copy_sparsely, digest_of, own_memory
 from hostwalk.machine.qemu import Qemu
+from hostwalk.machine.rewind import own_pages
 from hostwalk.memory import Region
 from hostwalk.target import Arch, Target
 from hostwalk.template import Facts, template_key

@@ -14,25 +14,21 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from hostwalk.deadline import Deadline
-from hostwalk.errors import GuestHungError, MachineError
+from hostwalk.errors import GuestHungError
 from hostwalk.machine.machine import Machine
 from hostwalk.machine.qmp import Qmp, QmpCommandError
-from hostwalk.memory import ProcessVm, Region, file_ranges
 
 RAM_FILE, STATE_FILE, RESET_FILE = "ram", "devices", "reset.qcow2"
 SNAPSHOT = "ready"
 JOB_SECONDS = 10.0
 BLOCK = mmap.PAGESIZE
-PAGEMAP_ENTRY = 8
-_WITHOUT_RAM = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
-_PRESENT, _SWAPPED, _OF_FILE = 1 << 63, 1 << 62, 1 << 61
+WITHOUT_RAM = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def _take_snapshot(qmp: Qmp, target: Path) -> None:
     """Write a disk image that holds nothing but a snapshot of the devices; raises QmpCommandError."""
     with os.fdopen(os.memfd_create("hostwalk-reset"), "rb", buffering=0) as image:
         name = f"/proc/{os.getpid()}/fd/{image.fileno()}"
-        qmp.execute("migrate-set-capabilities", _WITHOUT_RAM)
+        qmp.execute("migrate-set-capabilities", WITHOUT_RAM)
         qmp.execute("blockdev-add", {"driver": "file", "node-name": "reset-file", "filename": name})
         disk = {"driver": "qcow2", "file": "reset-file", "size": 1 << 20}
         qmp.execute("blockdev-create", {"job-id": "reset", "options": disk})
@@ -160,76 +156,6 @@ def _sums(data: mmap.mmap, start: int, end: int) -> bytes:
     del words
     used = np.flatnonzero(sums)
     return np.column_stack((used.astype(np.uint64) + np.uint64(start // BLOCK), sums[used])).tobytes()
-
-
-class Rewinder:
-    """Takes one fork back to where it began, in the same process, as often as wanted.
-
-    The pages that are its own get the template's bytes back, and the devices the state in an internal snapshot,
-    which QEMU loads after a reset of the board. That reset writes firmware tables into the RAM, hence the pages
-    are restored once more.
-    """
-
-    def __init__(self, machine: Machine, frozen: Frozen) -> None:
-        """Make a fork ready; raises OSError, QmpCommandError, MemoryReadError where it cannot be taken back."""
-        self._machine = machine
-        devices = (frozen.directory / RESET_FILE).read_bytes()
-        ram = frozen.open_ram()
-        try:
-            self._size = machine.ram_size
-            self._bytes = mmap.mmap(ram, self._size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
-            whole = file_ranges(machine.pid, ram, (Region(0, self._size),))
-        finally:
-            os.close(ram)
-        self._host = whole[0].host
-        self._memory = ProcessVm(machine.pid, whole)
-        machine.qmp.execute("migrate-set-capabilities", _WITHOUT_RAM)
-        with os.fdopen(os.memfd_create("hostwalk-reset"), "wb", buffering=0) as snapshot:
-            snapshot.write(devices)
-            file = {"driver": "file", "filename": f"/proc/{os.getpid()}/fd/{snapshot.fileno()}"}
-            machine.qmp.execute("blockdev-add", {"driver": "qcow2", "node-name": "reset", "file": file})
-
-    def rewind(self) -> int:
-        """Take the fork back and let it run; return how many pages were its own.
-
-        Raises MachineError when QEMU does not load the state, and what QMP raises.
-        """
-        with self._machine.stopped():
-            self._restore()
-            refusal = self._machine.qmp.hmp(f"loadvm {SNAPSHOT}").strip()
-            if refusal:
-                raise MachineError(f"QEMU did not go back to the snapshot: {refusal}")
-            self._machine.console.forget()
-            own = self._restore()
-        self._machine.run_on()
-        return own
-
-    def close(self) -> None:
-        """Let go of the template's bytes."""
-        self._bytes.close()
-
-    def _restore(self) -> int:
-        pages = own_pages(self._machine.pid, self._host, self._size)
-        self._memory.write_from(self._bytes, [(first * BLOCK, last * BLOCK) for first, last in _runs(pages)])
-        return len(pages)
-
-
-def own_pages(pid: int, host: int, size: int) -> np.typing.NDArray[np.intp]:
-    """Return the numbers of the pages of a private mapping that are copies (Linux, admin-guide/mm/pagemap.rst)."""
-    with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
-        pagemap.seek(host // BLOCK * PAGEMAP_ENTRY)
-        entries = np.frombuffer(pagemap.read(size // BLOCK * PAGEMAP_ENTRY), dtype=np.uint64)
-    swapped = (entries & np.uint64(_SWAPPED)) != 0
-    present = (entries & np.uint64(_PRESENT)) != 0
-    return np.flatnonzero(swapped | (present & ((entries & np.uint64(_OF_FILE)) == 0)))
-
-
-def _runs(pages: np.typing.NDArray[np.intp]) -> Iterator[tuple[int, int]]:
-    """Yield [first, last) of each run of consecutive numbers."""
-    if len(pages):
-        cuts = (np.flatnonzero(np.diff(pages) != 1) + 1).tolist()
-        for first, last in pairwise([0, *cuts, len(pages)]):
-            yield int(pages[first]), int(pages[last - 1]) + 1
 
 
 def own_memory(pid: int) -> int:

@@ -1,0 +1,129 @@
+"""Takes one fork back to where it began, in the same process, as often as wanted."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from hostwalk.errors import MachineError
+from hostwalk.machine.frozen import BLOCK, RESET_FILE, SNAPSHOT, WITHOUT_RAM, Frozen
+from hostwalk.machine.machine import Machine
+from hostwalk.machine.vmstate import Snapshot
+from hostwalk.memory import ProcessVm, Region, file_ranges
+
+PAGEMAP_ENTRY = 8
+_PRESENT, _SWAPPED, _OF_FILE = 1 << 63, 1 << 62, 1 << 61
+Numbers = np.typing.NDArray[np.intp]
+Mask = np.typing.NDArray[np.bool_]
+
+
+class Rewinder:
+    """Takes a fork back to the template's state.
+
+    The pages that are its own get the template's bytes back, and the devices the state in an internal snapshot,
+    which QEMU loads after a reset of the board. That reset writes firmware tables into the RAM, hence the pages
+    are restored once more.
+
+    Code that TCG has translated stays valid if the snapshot leaves it alone (see vmstate.py) and every page that
+    holds code in the template, ``code``, is as it was: what the guest writes anywhere, QEMU notices, but not what
+    is written here. After a change of such a page, all translated code is dropped.
+    """
+
+    def __init__(self, machine: Machine, frozen: Frozen, code: Mask | None = None) -> None:
+        """Make a fork ready; ``code`` has an element for each block of the RAM file, none for a fork without TCG.
+
+        Raises OSError, QmpCommandError, MemoryReadError where it cannot be taken back.
+        """
+        self._machine, self._code = machine, code
+        devices = (frozen.directory / RESET_FILE).read_bytes()
+        ram = frozen.open_ram()
+        try:
+            self._size = machine.ram_size
+            self._bytes = mmap.mmap(ram, self._size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+            whole = file_ranges(machine.pid, ram, (Region(0, self._size),))
+        finally:
+            os.close(ram)
+        self._host = whole[0].host
+        self._memory = ProcessVm(machine.pid, whole)
+        self._image = os.memfd_create("hostwalk-reset")
+        os.pwrite(self._image, devices, 0)
+        self._snapshot = _snapshot(devices)
+        self._attach()
+
+    def _attach(self) -> None:
+        qmp, name = self._machine.qmp, f"/proc/{os.getpid()}/fd/{self._image}"
+        qmp.execute("migrate-set-capabilities", WITHOUT_RAM)
+        file = {"driver": "file", "filename": name}
+        qmp.execute("blockdev-add", {"driver": "qcow2", "node-name": "reset", "file": file})
+
+    def rewind(self) -> int:
+        """Take the fork back and let it run; return how many pages were its own.
+
+        Raises MachineError when QEMU does not load the state, and what QMP raises.
+        """
+        with self._machine.stopped():
+            self._choose(self._own())
+            self._restore()
+            refusal = self._machine.qmp.hmp(f"loadvm {SNAPSHOT}").strip()
+            if refusal:
+                raise MachineError(f"QEMU did not go back to the snapshot: {refusal}")
+            self._machine.console.forget()
+            own = self._restore()
+        self._machine.run_on()
+        return own
+
+    def close(self) -> None:
+        """Let go of the template's bytes and of the image."""
+        self._bytes.close()
+        os.close(self._image)
+
+    def _choose(self, own: Numbers) -> None:
+        """Have the next load keep translated code, or drop it."""
+        if self._snapshot is None or self._snapshot.warm is None or self._code is None:
+            return
+        self.warm = not self._differ(own[self._code[own]])
+        self._snapshot.put(self._image, self._snapshot.warm if self.warm else self._snapshot.state)
+
+    def _differ(self, pages: Numbers) -> bool:
+        """Return whether one of these pages is not as it is in the template."""
+        now = self._memory.gather((pages * BLOCK).astype(np.uint64), BLOCK)
+        before = np.frombuffer(self._bytes, dtype=np.uint64).reshape(-1, BLOCK // 8)[pages]
+        return bool((now != before).any())
+
+    def _own(self) -> Numbers:
+        return own_pages(self._machine.pid, self._host, self._size)
+
+    def _restore(self) -> int:
+        pages = self._own()
+        self._memory.write_from(self._bytes, [(first * BLOCK, last * BLOCK) for first, last in _runs(pages)])
+        return len(pages)
+
+
+def _snapshot(image: bytes) -> Snapshot | None:
+    with suppress(ValueError):
+        return Snapshot.of(image)
+    return None
+
+
+def own_pages(pid: int, host: int, size: int) -> Numbers:
+    """Return the numbers of the pages of a private mapping that are copies (Linux, admin-guide/mm/pagemap.rst)."""
+    with Path(f"/proc/{pid}/pagemap").open("rb", buffering=0) as pagemap:
+        pagemap.seek(host // BLOCK * PAGEMAP_ENTRY)
+        entries = np.frombuffer(pagemap.read(size // BLOCK * PAGEMAP_ENTRY), dtype=np.uint64)
+    swapped = (entries & np.uint64(_SWAPPED)) != 0
+    present = (entries & np.uint64(_PRESENT)) != 0
+    return np.flatnonzero(swapped | (present & ((entries & np.uint64(_OF_FILE)) == 0)))
+
+
+def _runs(pages: Numbers) -> Iterator[tuple[int, int]]:
+    """Yield [first, last) of each run of consecutive numbers."""
+    if len(pages):
+        cuts = (np.flatnonzero(np.diff(pages) != 1) + 1).tolist()
+        for first, last in pairwise([0, *cuts, len(pages)]):
+            yield int(pages[first]), int(pages[last - 1]) + 1
