@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
@@ -39,7 +39,7 @@ class Prepared:
 class Cell:
     """One running target with its agent, and a subject that only flushes the kernel's per-CPU page batches.
 
-    ``origin`` says in a few words how it came to run.
+    ``origin`` says in a few words how it came to run; ``likely`` are the blocks of memory that one looks at.
     """
 
     prepared: Prepared
@@ -50,6 +50,7 @@ class Cell:
     linux: Linux
     resources: ExitStack
     origin: str = "booted"
+    likely: set[int] = field(default_factory=set)
 
     @property
     def target(self) -> Target:
@@ -71,7 +72,7 @@ class Cell:
 
     def moment(self) -> Moment:
         """Return the machine's present moment; it is to be stopped."""
-        held = HeldMemory(self.memory)
+        held = HeldMemory(self.memory, self.likely)
         return Moment(self.target.arch, held, self.linux.anew(held))
 
     def settle(self) -> None:

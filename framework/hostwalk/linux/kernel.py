@@ -8,7 +8,7 @@ from functools import cached_property
 from hostwalk.errors import WalkError
 from hostwalk.image.layout import Layout
 from hostwalk.linux.pages import Page, PageArray, Pages, Pfns
-from hostwalk.linux.task import Task, tasks
+from hostwalk.linux.task import Task, leads, tasks
 from hostwalk.linux.translate import Run, Translator
 from hostwalk.memory.physical import PhysicalMemory
 from hostwalk.paging import AddressSpace, Registers, spaces, with_layout, with_root
@@ -37,6 +37,7 @@ class Linux:
         user_space: AddressSpace | None = None,
         *,
         remembered: dict[int, Run] | None = None,
+        leaders: dict[int, int] | None = None,
     ) -> None:
         self.memory = memory
         self.kernel_space = kernel_space
@@ -45,6 +46,7 @@ class Linux:
         self.layout = layout
         self._page = kernel_space.format.page_size
         self._translator = Translator(memory, kernel_space, remembered)
+        self._leaders: dict[int, int] = {} if leaders is None else leaders
 
     @classmethod
     def of(
@@ -86,7 +88,7 @@ class Linux:
         """Return the same kernel at another moment, or in other ``memory`` of the same kernel."""
         return Linux(
             memory or self.memory, self.kernel_space, self.symbols, self.layout, self.user_space,
-            remembered=self._translator.remembered,
+            remembered=self._translator.remembered, leaders=self._leaders,
         )  # fmt: skip
 
     def phys(self, virt_addr: int) -> int:
@@ -171,8 +173,12 @@ class Linux:
 
     def task(self, pid: int) -> Task:
         """Return the process or thread with this pid (in the initial namespace); raise WalkError."""
+        known = self._leaders.get(pid)
+        if known is not None and leads(self, known, pid):
+            return Task(self, known)
         for leader in self.tasks():
             if leader.pid == pid:
+                self._leaders[pid] = leader.address
                 return leader
         for leader in self.tasks():
             for thread in leader.threads():

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hostwalk.errors import WalkError
 from hostwalk.linux import maple
 from hostwalk.paging import AddressSpace, Walk, walk, with_root
@@ -100,9 +102,9 @@ class Mm:
         """
         if self.linux.kernel_space.format.arch is not Arch.X86_64:
             return False
-        data = self.linux.memory.read(self.pgd_phys, 2048)
-        entries = (int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8))
-        return any(entry & (NX | US | 1) == NX | US | 1 for entry in entries)
+        entries = np.frombuffer(self.linux.memory.read(self.pgd_phys, 2048), dtype="<u8")
+        wanted = np.uint64(NX | US | 1)
+        return bool(((entries & wanted) == wanted).any())
 
     def walk(self, virt_addr: int) -> Walk:
         """Walk a user address."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from hostwalk.errors import WalkError
+from hostwalk.errors import MemoryReadError, WalkError
 from hostwalk.linux.mm import Mm
 
 if TYPE_CHECKING:
@@ -75,6 +75,20 @@ def tasks(linux: Linux) -> Iterator[Task]:
     yield Task(linux, first)
     for node in entries(linux, first + offset):
         yield Task(linux, node - offset)
+
+
+def leads(linux: Linux, address: int, pid: int) -> bool:
+    """Return whether the process ``pid`` is listed at an address, where it was found before.
+
+    One that has gone is in no list: list_del_rcu() leaves it a pointer that nothing is mapped at.
+    """
+    node = address + linux.layout.offsetof("struct task_struct", "tasks")
+    try:
+        following, preceding = linux.uint(node), linux.uint(node + 8)
+        listed = linux.uint(following + 8) == node == linux.uint(preceding)
+        return listed and Task(linux, address).pid == pid
+    except (WalkError, MemoryReadError):
+        return False
 
 
 def entries(linux: Linux, head: int) -> Iterator[int]:

@@ -27,8 +27,8 @@ class Rewinder:
     """Takes a fork back to the template's state.
 
     The pages that are its own get the template's bytes back, and the devices the state in an internal snapshot,
-    which QEMU loads after a reset of the board. That reset writes firmware tables into the RAM, hence the pages
-    are restored once more.
+    which QEMU loads after a reset of the board. That reset writes the same firmware tables into the RAM each time:
+    the first time shows which pages have to be restored once more.
 
     Code that TCG has translated stays valid if the snapshot leaves it alone (see vmstate.py) and every page that
     holds code in the template, ``code``, is as it was: what the guest writes anywhere, QEMU notices, but not what
@@ -54,6 +54,8 @@ class Rewinder:
         self._image = os.memfd_create("hostwalk-reset")
         os.pwrite(self._image, devices, 0)
         self._snapshot = _snapshot(devices)
+        self._firmware: Numbers | None = None
+        self.warm = False
         self._attach()
 
     def _attach(self) -> None:
@@ -68,15 +70,16 @@ class Rewinder:
         Raises MachineError when QEMU does not load the state, and what QMP raises.
         """
         with self._machine.stopped():
-            self._choose(self._own())
-            self._restore()
+            own = self._own()
+            self._choose(own)
+            self._restore(own)
             refusal = self._machine.qmp.hmp(f"loadvm {SNAPSHOT}").strip()
             if refusal:
                 raise MachineError(f"QEMU did not go back to the snapshot: {refusal}")
             self._machine.console.forget()
-            own = self._restore()
+            self._restore(self._written())
         self._machine.run_on()
-        return own
+        return len(own)
 
     def close(self) -> None:
         """Let go of the template's bytes and of the image."""
@@ -87,22 +90,26 @@ class Rewinder:
         """Have the next load keep translated code, or drop it."""
         if self._snapshot is None or self._snapshot.warm is None or self._code is None:
             return
-        self.warm = not self._differ(own[self._code[own]])
+        self.warm = not len(self._changed(own[self._code[own]]))
         self._snapshot.put(self._image, self._snapshot.warm if self.warm else self._snapshot.state)
 
-    def _differ(self, pages: Numbers) -> bool:
-        """Return whether one of these pages is not as it is in the template."""
+    def _changed(self, pages: Numbers) -> Numbers:
+        """Return which of these pages are not as they are in the template."""
         now = self._memory.gather((pages * BLOCK).astype(np.uint64), BLOCK)
         before = np.frombuffer(self._bytes, dtype=np.uint64).reshape(-1, BLOCK // 8)[pages]
-        return bool((now != before).any())
+        return pages[(now != before).any(axis=1)]
+
+    def _written(self) -> Numbers:
+        """Return the pages that the reset of the board has written."""
+        if self._firmware is None:
+            self._firmware = self._changed(self._own())
+        return self._firmware
 
     def _own(self) -> Numbers:
         return own_pages(self._machine.pid, self._host, self._size)
 
-    def _restore(self) -> int:
-        pages = self._own()
+    def _restore(self, pages: Numbers) -> None:
         self._memory.write_from(self._bytes, [(first * BLOCK, last * BLOCK) for first, last in _runs(pages)])
-        return len(pages)
 
 
 def _snapshot(image: bytes) -> Snapshot | None:

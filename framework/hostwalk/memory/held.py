@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from hostwalk.memory.physical import Words, WritableMemory
 from hostwalk.memory.regions import Regions, covers
 
 BLOCK = 4096
+LIKELY_BLOCKS = 512
 
 
 class HeldMemory:
     """Another reader's memory, read block by block and remembered; valid until the guest runs on.
 
-    Writes go through, and what they touch is read anew. ``gather`` asks the other reader each time.
+    Writes go through, and what they touch is read anew. ``gather`` asks the other reader each time. ``likely`` are
+    the blocks that were read before now, and will be at other moments: all of them are read at once.
     """
 
-    def __init__(self, memory: WritableMemory) -> None:
+    def __init__(self, memory: WritableMemory, likely: set[int] | None = None) -> None:
         self._memory = memory
-        self._blocks: dict[int, bytes] = {}
+        self._likely = likely if likely is not None else set()
         self.name = memory.name
         self.regions: Regions = memory.regions
+        self._blocks = self._at_once()
+
+    def _at_once(self) -> dict[int, bytes]:
+        if len(self._likely) > LIKELY_BLOCKS:
+            self._likely.clear()
+        starts = tuple(self._likely)
+        data = self._memory.gather(np.array(starts, dtype=np.uint64), BLOCK).tobytes() if starts else b""
+        return {
+            start: data[at : at + BLOCK] for start, at in zip(starts, range(0, len(data), BLOCK), strict=True)
+        }
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes at guest physical ``address``; raises MemoryReadError outside RAM."""
@@ -30,6 +44,7 @@ class HeldMemory:
             if not covers(self.regions, start, BLOCK):
                 return self._memory.read(address, size)
             data = self._blocks[start] = self._memory.read(start, BLOCK)
+            self._likely.add(start)
         return data[address - start : address - start + size]
 
     def gather(self, addresses: Words, size: int) -> Words:
