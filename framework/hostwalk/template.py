@@ -272,6 +272,9 @@ def _proven(template: Template) -> int:
         cell.settle()
         cell.machine.check()
         return own_memory(cell.machine.pid)
+    except HostwalkError as error:
+        cell.machine.check()
+        raise cell.machine.explain(error) from None
     finally:
         cell.close()
 

@@ -3,11 +3,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "agent.h"
 
 #define MMAP_THRESHOLD	(128 * 1024)
+
+extern char __executable_start[], etext[];
+
+/* The host looks for code where something is mapped executable. */
+static void map_own_code(void)
+{
+	unsigned long page = getpagesize();
+	unsigned long start = (unsigned long)__executable_start & ~(page - 1);
+
+	madvise((void *)start, (unsigned long)etext - start,
+		MADV_POPULATE_READ);
+}
 
 int main(int argc, char **argv)
 {
@@ -15,6 +28,7 @@ int main(int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
 	mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD);
 	if (getpid() == 1) {
+		map_own_code();
 		init_system();
 		broker_run(init_find_port(), false);
 	}

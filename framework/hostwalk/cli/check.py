@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import nullcontext
+import os
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from rich.text import Text
 
 from hostwalk import doctor, runner
+from hostwalk.cache import Cache
+from hostwalk.cell import prepare
 from hostwalk.cli import output, signals
 from hostwalk.cli.progress import PlainProgress, busy, showing
 from hostwalk.cli.question import asker
 from hostwalk.cli.reports import Reports
-from hostwalk.errors import UsageError
+from hostwalk.errors import HostwalkError, UsageError
 from hostwalk.kernels.progress import Progress
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Run
@@ -92,8 +95,9 @@ def machine(group: argparse._ArgumentGroup) -> None:
         help="a fresh machine for each claim, or one for all of a target (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "-n", dest="workers", type=_workers, default="0", metavar="N",
-        help="check with N processes at once, or auto: as many as cores and memory allow",
+        "-n", dest="workers", type=_workers, metavar="N",
+        help="check with N processes at once, or auto: as many as cores and memory allow (default: auto for the "
+        "whole contract, one for what -k selects)",
     )  # fmt: skip
     group.add_argument("--smp", type=int, default=1, metavar="N", help="virtual CPUs (default: %(default)s)")
 
@@ -141,6 +145,12 @@ def _workers(text: str) -> str:
     return text
 
 
+def _chosen_workers(args: argparse.Namespace) -> str:
+    """Return as many as asked for; few claims are over before a second process has begun."""
+    alone = args.keyword or args.pdb or len(os.sched_getaffinity(0)) == 1
+    return str(args.workers or ("0" if alone else "auto"))
+
+
 def _shard(text: str) -> str:
     try:
         Shard.parse(text)
@@ -156,7 +166,7 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
         matrix=args.matrix, accel=args.accel, memory=args.memory, cpus=args.smp,
         keyword=args.keyword, sabotage=args.sabotage, audit=args.audit,
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
-        isolation=args.isolation, workers=args.workers, shard=args.shard,
+        isolation=args.isolation, workers=_chosen_workers(args), shard=args.shard,
         costs=args.costs, pdb=args.pdb,
         repro_dir=args.repro_dir, repro_departures=args.repro_departures,
     )  # fmt: skip
@@ -170,11 +180,20 @@ def run(args: argparse.Namespace) -> int:
     plain = nullcontext(PlainProgress(output.err()))
     with plain if options.pdb else showing(output.err()) as progress:
         ready(options, progress)
+        if options.workers not in ("0", "1"):
+            _prepare(options, progress)
         found = runner.run_contract(options, progress)
     signals.check()
     reports.write(found, verbose=options.verbose > 0)
     _tell_scripts(found)
     return found.exit_status
+
+
+def _prepare(options: CheckOptions, progress: Progress) -> None:
+    """Fetch and build what the workers need, for they show no progress; what fails they will say of each cell."""
+    for target in options.targets:
+        with suppress(HostwalkError):
+            prepare(target, options, progress, Cache.user())
 
 
 def _tell_scripts(found: Run) -> None:

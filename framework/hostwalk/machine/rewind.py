@@ -97,7 +97,8 @@ class Rewinder:
         """Return which of these pages are not as they are in the template."""
         now = self._memory.gather((pages * BLOCK).astype(np.uint64), BLOCK)
         before = np.frombuffer(self._bytes, dtype=np.uint64).reshape(-1, BLOCK // 8)[pages]
-        return pages[(now != before).any(axis=1)]
+        changed: Mask = (now != before).any(axis=1)
+        return pages[changed]
 
     def _written(self) -> Numbers:
         """Return the pages that the reset of the board has written."""

@@ -180,3 +180,34 @@ def test_a_missing_member_is_named(kernel):
     kernel.layout = FakeKernel(without=("offsetof(struct mm_struct, total_vm)",)).layout
     with pytest.raises(LayoutError, match="total_vm"):
         _ = mm_of(kernel, kernel.mm()).total_vm
+
+
+def linked(kernel, *places):
+    """Give a list of tasks its way back."""
+    for i, place in enumerate(places):
+        kernel.put(place + 0x18, places[i - 1] + 0x10)
+
+
+def test_a_process_is_found_again_only_where_it_still_is(kernel):
+    places = kernel.tasks((0, "swapper/0", 0, ()), (1, "init", 0, ()), (7, "subject", 0, ()))
+    linked(kernel, *places)
+    linux = kernel.linux()
+    assert linux.task(7).address == places[2]
+    assert linux.anew().task(7).address == places[2]
+    moved = kernel.place(0x100)
+    kernel.set(moved, "struct task_struct", tasks=INIT_TASK + 0x10, pid=7, tgid=7)
+    kernel.put(places[1] + 0x10, moved + 0x10)
+    linked(kernel, INIT_TASK, places[1], moved)
+    kernel.put(places[2] + 0x18, 0xDEAD_0000_0000_0122)
+    assert linux.anew().task(7).address == moved
+
+
+def test_a_number_that_another_process_has_now_is_looked_up(kernel):
+    places = kernel.tasks((0, "swapper/0", 0, ()), (1, "init", 0, ()), (7, "subject", 0, ()))
+    linked(kernel, *places)
+    linux = kernel.linux()
+    assert linux.task(7).comm == "subject"
+    kernel.set(places[2], "struct task_struct", pid=8, tgid=8)
+    assert linux.anew().task(8).address == places[2]
+    with pytest.raises(WalkError, match="no task with pid 7"):
+        linux.anew().task(7)

@@ -1,0 +1,122 @@
+"""Machines that are taken back to their template: every byte of it, and no code of the run before."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from hostwalk.cache import Cache
+from hostwalk.cell import Cell, Prepared, prepare
+from hostwalk.guest import Subject
+from hostwalk.guest.code import store_call_store
+from hostwalk.kernels.progress import SILENT
+from hostwalk.machine import Rewinder
+from hostwalk.machine.frozen import BLOCK, RAM_FILE
+from hostwalk.options import CheckOptions
+from hostwalk.paging import walk
+from hostwalk.target import Target
+from hostwalk.template import Template, template_of
+
+
+@pytest.fixture(scope="module")
+def prepared(target: Target) -> Prepared:
+    return prepare(target, CheckOptions(), SILENT, Cache.user())
+
+
+@pytest.fixture(scope="module")
+def template(prepared: Prepared) -> Template:
+    return template_of(prepared)
+
+
+def phys(cell: Cell, subject: Subject, address: int) -> int:
+    """Return where a byte of a subject lies in guest RAM."""
+    with cell.machine.stopped():
+        moment = cell.moment()
+        found = walk(moment.memory, moment.mm(subject.pid).space, address).phys_addr
+    assert found is not None
+    return found
+
+
+def storing(cell: Cell, address: int) -> bytes:
+    """Return code that stores a byte at an address: on arm64, that of the address."""
+    return store_call_store(cell.target.arch, address, cell.agent.abi["__NR_mprotect"], (0, 0, 0))
+
+
+@contextmanager
+def taken_back(cell: Cell, template: Template) -> Iterator[Rewinder]:
+    """Yield what has taken a fork back, the machine held still in the template's state."""
+    rewinder = template._rewinder(cell)
+    go_on, cell.machine.run_on = cell.machine.run_on, lambda: None  # type: ignore[method-assign]
+    try:
+        with cell.machine.stopped():
+            rewinder.rewind()
+            yield rewinder
+    finally:
+        cell.machine.run_on = go_on  # type: ignore[method-assign]
+
+
+def difference(cell: Cell, template: Template) -> list[str]:
+    """Return the guest physical addresses of the pages that are not the template's."""
+    data = memoryview((template.frozen.directory / RAM_FILE).read_bytes())
+    return [
+        f"{region.start + at:#x}"
+        for region in cell.memory.regions
+        for at in range(0, region.size, BLOCK)
+        if cell.memory.read(region.start + at, BLOCK) != data[region.offset + at : region.offset + at + BLOCK]
+    ]
+
+
+def test_a_reset_gives_every_byte_back(template: Template) -> None:
+    cell = template.reset(template.fork())
+    try:
+        cell.agent.spawn().mmap(pages=300, prot="rw").touch()
+        with taken_back(cell, template) as rewinder:
+            assert rewinder.warm == (cell.machine.accel.name == "tcg")
+            assert difference(cell, template) == []
+    finally:
+        cell.close()
+
+
+def test_translated_code_is_dropped_where_the_kernel_s_code_was_changed(template: Template) -> None:
+    cell = template.fork()
+    try:
+        place = cell.linux.phys(cell.linux.symbols["panic"])
+        for changed in (True, False):
+            with cell.machine.stopped():
+                first = cell.memory.read(place, 1)
+                cell.memory.write(place, bytes((first[0] ^ changed,)))
+            with taken_back(cell, template) as rewinder:
+                assert rewinder.warm is not changed
+                assert cell.memory.read(place, 1) == first
+    finally:
+        cell.close()
+
+
+def test_code_of_the_run_before_is_not_run_again(template: Template) -> None:
+    cell = template.fork()
+    try:
+        places = set()
+        for number in range(1, 4):
+            subject = cell.agent.spawn()
+            area = subject.code(storing(cell, subject.scratch + number))
+            places.add(phys(cell, subject, area.start))
+            subject.execute(area.start)
+            written = subject.peek(subject.scratch, 4)
+            assert [at for at, byte in enumerate(written) if byte] == [number]
+            cell = template.reset(cell)
+        assert len(places) == 1, "the code was to lie at the same place each time"
+    finally:
+        cell.close()
+
+
+def test_two_processors_are_reset_too(prepared: Prepared) -> None:
+    target = replace(prepared.target, cpus=2)
+    template = template_of(prepare(target, CheckOptions(), SILENT, Cache.user()))
+    cell = template.fork()
+    try:
+        with taken_back(cell, template) as rewinder:
+            assert not rewinder.warm, "one of them may have been frozen at work"
+            assert difference(cell, template) == []
+    finally:
+        cell.close()
