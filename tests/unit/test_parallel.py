@@ -9,6 +9,7 @@ from execnet.gateway_base import dumps, loads
 
 from hostwalk import parallel
 from hostwalk.errors import HostwalkError
+from hostwalk.machine.command import TRANSLATED_MIB
 from hostwalk.parallel import Receiver, Sender, fitting, packed, unpacked
 from hostwalk.report.model import Result, Verdict
 from hostwalk.report.story import Comparison, Entry, Operation, Seen, SeenPage, Story
@@ -128,10 +129,10 @@ def test_as_many_workers_as_cores_and_memory_allow(
 
 def test_a_machine_takes_what_was_measured_or_all_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "measured_forks", lambda: ())
-    assert parallel.machine_bytes(256 * MIB) == 256 * MIB
+    assert parallel.machine_bytes(256 * MIB) == (256 + TRANSLATED_MIB) * MIB
     monkeypatch.setattr(parallel, "measured_forks", lambda: (10 * MIB, 30 * MIB))
-    assert parallel.machine_bytes(256 * MIB) == 90 * MIB
-    assert parallel.machine_bytes(64 * MIB) == 64 * MIB
+    assert parallel.machine_bytes(256 * MIB) == (90 + TRANSLATED_MIB) * MIB
+    assert parallel.machine_bytes(64 * MIB) == (64 + TRANSLATED_MIB) * MIB
 
 
 def test_the_host_has_memory() -> None:

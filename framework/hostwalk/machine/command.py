@@ -30,6 +30,7 @@ _SKIPPED_INITCALLS = (
 _HASTE = ("cryptomgr.notests", f"initcall_blacklist={','.join(_SKIPPED_INITCALLS)}")
 # The checks of timers fail on a loaded host; lock prefixes stay, for patching code is slow under TCG.
 _X86_64_HASTE = ("no_timer_check", "tsc=reliable", "noreplace-smp")
+TRANSLATED_MIB = 96
 _BOARD_OPTIONS = {
     Arch.X86_64: "hpet=off,vmport=off,sata=off,smbus=off,i8042=off,smm=off",
     Arch.ARM64: "gic-version=3,its=off",
@@ -84,13 +85,13 @@ def machine_args(target: Target, machine: str, accel: str) -> tuple[str, ...]:
     """Return the board, its accelerator and its clock; ``machine`` is its name with its version.
 
     TCG runs all processors in turn on one thread: with a thread each, two that wait for one another keep a host of
-    two cores busy, and what they do takes five times as long. The saved state carries devices alone: no description
-    of the machine before them or after.
+    two cores busy, and what they do takes five times as long. Code that it has translated is kept while claims come
+    and go, hence the limit. The saved state carries devices alone: no description of the machine before them or after.
     """
     return (
         "-machine", f"{machine},memory-backend={RAM},suppress-vmdesc=on,{_BOARD_OPTIONS[target.arch]}",
         "-global", "migration.send-configuration=off",
-        "-accel", f"{accel},thread=single" if accel == "tcg" else accel,
+        "-accel", f"{accel},thread=single,tb-size={TRANSLATED_MIB}" if accel == "tcg" else accel,
         "-rtc", f"base={BASE_TIME},clock=vm",
     )  # fmt: skip
 
