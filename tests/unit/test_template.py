@@ -2,6 +2,7 @@
 
 import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,6 +108,32 @@ def test_a_copy_of_ram_has_holes_where_there_is_nothing(tmp_path: Path) -> None:
         assert (tmp_path / "copy").stat().st_blocks * 512 < 64 << 10
     finally:
         os.close(source)
+
+
+@pytest.fixture
+def ram() -> Iterator[int]:
+    file = os.memfd_create("test")
+    os.pwrite(file, os.urandom(MIB), 0)
+    yield file
+    os.close(file)
+
+
+def test_a_copy_is_whole_though_writes_fall_short(
+    ram: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: whole(fd, data[:100_000], at))
+    copy_sparsely(ram, MIB, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == os.pread(ram, MIB, 0)
+
+
+def test_a_copy_that_is_not_what_was_copied_is_an_error(
+    ram: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: whole(fd, bytes(4096) + data[4096:], at))
+    with pytest.raises(OSError, match="not what was copied"):
+        copy_sparsely(ram, MIB, tmp_path / "copy")
 
 
 def test_own_pages_are_those_that_were_written(tmp_path: Path) -> None:

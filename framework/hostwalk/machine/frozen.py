@@ -105,12 +105,20 @@ def _conclude(qmp: Qmp, job: str, deadline: Deadline) -> None:
 
 
 def copy_sparsely(source: int, size: int, target: Path) -> None:
-    """Copy a file, leaving holes where it has holes or blocks of zeros."""
+    """Copy a file that nobody writes to, leaving holes where it has holes or blocks of zeros; raises OSError."""
     with target.open("xb") as copy, mmap.mmap(source, size, mmap.MAP_SHARED, mmap.PROT_READ) as data:
         copy.truncate(size)
         for start, end in _extents(source):
             for first, last in _filled(data, start, end):
-                os.pwrite(copy.fileno(), data[first:last], first)
+                _write(copy.fileno(), data, first, last)
+    if digest_of(Path(f"/proc/self/fd/{source}")) != digest_of(target):
+        raise OSError(errno.EIO, "the copy of the RAM is not what was copied", str(target))
+
+
+def _write(fd: int, data: mmap.mmap, first: int, last: int) -> None:
+    """Write all of [first, last), for a disk that gets full takes a part."""
+    while first < last:
+        first += os.pwrite(fd, data[first:last], first)
 
 
 def _extents(fd: int) -> Iterator[tuple[int, int]]:
