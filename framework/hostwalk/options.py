@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class CheckOptions:
         """The cells asked for, in a stable order; raises UsageError when there are none or one makes no sense."""
         targets = self._chosen()
         if self.instead:
-            targets = tuple(dict.fromkeys(replace(target, kernel=self.instead) for target in targets))
+            targets = _distinct(replace(target, kernel=self.instead) for target in targets)
         for target in targets:
             if target.kernel.startswith(DEBIAN):
                 Wanted.parse(target.kernel, target.arch)
@@ -148,3 +149,12 @@ class CheckOptions:
             *([f"--hostwalk-repro-dir={self.repro_dir.absolute()}"] if self.repro_dir else []),
             *(["--hostwalk-repro-departures"] if self.repro_departures else []),
         ]
+
+
+def _distinct(targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Return them without those that differ in nothing but their memory: of those, the one that has most."""
+    found: dict[str, Target] = {}
+    for target in targets:
+        if target.name not in found or found[target.name].memory < target.memory:
+            found[target.name] = target
+    return tuple(found.values())

@@ -12,6 +12,7 @@ import pytest
 
 from hostwalk import parallel, resources
 from hostwalk.cache import Cache
+from hostwalk.cell import prepare
 from hostwalk.errors import HostwalkError, UsageError
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
@@ -81,6 +82,8 @@ def run_contract(options: CheckOptions, progress: Progress = SILENT) -> Run:
     itself cannot be collected.
     """
     collector = _Collector(progress)
+    if _is_shared_out(options):
+        _prepare(options, progress)
     with _quiet(aloud=options.pdb) as output, _kept_bytecode():
         status = pytest.main(_arguments(options), plugins=[collector])
     if status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and collector.session is not None:
@@ -95,6 +98,17 @@ def run_contract(options: CheckOptions, progress: Progress = SILENT) -> Run:
             f"no claim matches {options.keyword!r}", remedy="hostwalk check -k takes ids such as gup.ref.1"
         )
     raise HostwalkError(f"the contract could not be run:\n{output.getvalue().strip()}")
+
+
+def _is_shared_out(options: CheckOptions) -> bool:
+    return options.workers not in ("0", "1")
+
+
+def _prepare(options: CheckOptions, progress: Progress) -> None:
+    """Fetch and build what the workers need, for they show no progress; what fails they will say of each cell."""
+    for target in options.targets:
+        with contextlib.suppress(HostwalkError):
+            prepare(target, options, progress, Cache.user())
 
 
 def record_tests(nodeid: str, options: CheckOptions, progress: Progress = SILENT) -> list[Recorded]:
@@ -137,7 +151,7 @@ def _arguments(options: CheckOptions) -> list[str]:
         *selected,
         "-p", "hostwalk.plugin", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={contract}",
         "-q", "-s", "--tb=short", "--no-header", "--import-mode=importlib",
-        *(["-p", "xdist.plugin", "-n", options.workers] if options.workers not in ("0", "1") else []),
+        *(["-p", "xdist.plugin", "-n", options.workers] if _is_shared_out(options) else []),
         *(["--pdb", "--no-summary"] if options.pdb else []),
         *options.pytest_arguments(),
     ]  # fmt: skip

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.text import Text
 
 from hostwalk import doctor, runner
-from hostwalk.cache import Cache
-from hostwalk.cell import prepare
 from hostwalk.cli import output, signals
 from hostwalk.cli.progress import PlainProgress, busy, showing
 from hostwalk.cli.question import asker
 from hostwalk.cli.reports import Reports
-from hostwalk.errors import HostwalkError, UsageError
+from hostwalk.errors import UsageError
 from hostwalk.kernels.progress import Progress
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Run
@@ -180,20 +178,11 @@ def run(args: argparse.Namespace) -> int:
     plain = nullcontext(PlainProgress(output.err()))
     with plain if options.pdb else showing(output.err()) as progress:
         ready(options, progress)
-        if options.workers not in ("0", "1"):
-            _prepare(options, progress)
         found = runner.run_contract(options, progress)
     signals.check()
     reports.write(found, verbose=options.verbose > 0)
     _tell_scripts(found)
     return found.exit_status
-
-
-def _prepare(options: CheckOptions, progress: Progress) -> None:
-    """Fetch and build what the workers need, for they show no progress; what fails they will say of each cell."""
-    for target in options.targets:
-        with suppress(HostwalkError):
-            prepare(target, options, progress, Cache.user())
 
 
 def _tell_scripts(found: Run) -> None:
