@@ -228,7 +228,12 @@ def assert_locked(area: Area, witness: Witness) -> None:
     sabotage=entry_pfn(+1, at=1, page=7),
 )
 def test_a_range_over_the_end_of_a_pmd_table(subject: Subject, witness: Witness) -> None:
-    assert_locked(subject.across_tables(level=1), witness)
+    try:
+        area = subject.across_tables(level=1)
+    except SyscallFailed:
+        not_applicable("user space is one pmd table")
+        raise
+    assert_locked(area, witness)
 
 
 @claim(
