@@ -61,8 +61,10 @@ class Conditions(Operations):
         """
         try:
             area = self.mmap(pages=self.pmd_size // self.page_size, aligned=self.pmd_size)
-        except SyscallFailed:
-            return None
+        except SyscallFailed as failed:
+            if failed.errno == "ENOMEM":
+                return None
+            raise
         with self.agent.spawn() as root:
             try:
                 old = root.read_file(_THP).split(b"[")[1].split(b"]")[0]
