@@ -228,7 +228,13 @@ def assert_locked(area: Area, witness: Witness) -> None:
     sabotage=entry_pfn(+1, at=1, page=7),
 )
 def test_a_range_over_the_end_of_a_pmd_table(subject: Subject, witness: Witness) -> None:
-    assert_locked(subject.across_tables(level=1), witness)
+    try:
+        area = subject.across_tables(level=1)
+    except SyscallFailed as failed:
+        if failed.errno == "ENOMEM":
+            not_applicable("user space is one pmd table")
+        raise
+    assert_locked(area, witness)
 
 
 @claim(
@@ -241,7 +247,8 @@ def test_a_range_over_the_end_of_a_pmd_table(subject: Subject, witness: Witness)
 def test_a_range_over_the_end_of_a_pud_table(subject: Subject, witness: Witness) -> None:
     try:
         area = subject.across_tables(level=2)
-    except SyscallFailed:
-        not_applicable("user space is too small for two pud tables")
+    except SyscallFailed as failed:
+        if failed.errno == "ENOMEM":
+            not_applicable("user space is too small for two pud tables")
         raise
     assert_locked(area, witness)

@@ -294,6 +294,8 @@ def test_a_short_read_takes_the_page_cache(subject: Subject, witness: Witness) -
 )
 def test_a_longterm_pin_of_a_shared_file(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).touch()
+    # The first such pin takes them out of CMA, where pages that can be moved may come from.
+    subject.pin_user_pages(area, write=True, longterm=True).unpin()
     before = witness.pages(area)
     with subject.pin_user_pages(area, write=True, longterm=True) as pins:
         held = witness.pages(area)

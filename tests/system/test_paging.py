@@ -21,6 +21,7 @@ from hostwalk.target import Arch
 PRESENT, SWAPPED, PFN = 1 << 63, 1 << 62, (1 << 55) - 1
 KPF = {"dirty": 4, "lru": 5, "buddy": 10, "anon": 12, "head": 15, "tail": 16}
 ADDRESSES = 2000
+INIT_SIZE = 512 << 10  # there is at least as much of /init
 SPIN, TRIES, LARGE = 3000, 100, 4096
 
 
@@ -42,7 +43,7 @@ def fill(subject):
     subject.mmap(pages=8, shared=True).touch()
     subject.mmap(pages=4, prot="rwx").touch()
     file = subject.open("/init", "O_RDONLY")
-    subject.mmap(pages=16, prot="r", fd=file).load()
+    subject.mmap(pages=min(16, INIT_SIZE // subject.page_size), prot="r", fd=file).load()
     fill_huge(subject)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from judging import Judged
 from mutating import Mutant, WorkCopy, chosen, load, mutated
+from recording import HEAD, Record, Row
 
 from hostwalk.errors import UsageError
 from hostwalk.target import Arch
@@ -182,3 +183,27 @@ def test_what_was_so_before_is_not_noticed(tmp_path: Path) -> None:
 def test_of_many_claims_the_first_are_named(tmp_path: Path) -> None:
     found = report(tmp_path, *({"claim": f"a.{number}", "verdict": "broken"} for number in range(1, 9)))
     assert found.words == "a.1, a.2, a.3, a.4, a.5, a.6 and 2 more"
+
+
+def test_a_row_takes_the_place_of_the_one_before_and_stands_in_order(tmp_path: Path) -> None:
+    path, begin, end = tmp_path / "mutants.md", "<!-- table: x86_64 -->\n", "<!-- end -->"
+    path.write_text(f"Text.\n\n{begin}{end}\n\n<!-- table: arm64 -->\n{end}\nMore.\n")
+    record = Record(path, Arch.X86_64, ("first", "second"))
+    for row in (
+        Row("second", "NOT NOTICED", 1.4, 2),
+        Row("first", "NOT JUDGED: a|b"),
+        Row("second", "a.1", 3, 4),
+    ):
+        record.put(row)
+    Record(path, Arch.ARM64, ("first",)).put(Row("(none)", "nothing is broken", 5, 6))
+    assert path.read_text() == (
+        f"Text.\n\n{begin}{HEAD}| first | NOT JUDGED: a/b |  |  |\n| second | a.1 | 3 | 4 |\n{end}\n\n"
+        f"<!-- table: arm64 -->\n{HEAD}| (none) | nothing is broken | 5 | 6 |\n{end}\nMore.\n"
+    )
+
+
+def test_a_document_without_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "mutants.md"
+    path.write_text("<!-- table: arm64 -->\n<!-- end -->\n")
+    with pytest.raises(UsageError, match="no table for x86_64"):
+        Record(path, Arch.X86_64, ()).put(Row("first", "a.1"))

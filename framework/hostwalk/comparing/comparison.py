@@ -202,7 +202,8 @@ def _verdicts(before: Result, after: Result) -> Iterator[tuple[Kind, Difference,
 
 
 def _why(result: Result) -> str:
-    """Return the first line of what was said of a result, its numbers of no account: addresses, page frames."""
-    text = result.reason or result.detail
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    """Return the reason, or the first line of an assertion, its numbers of no account: addresses, page frames."""
+    if result.reason:
+        return next(iter(result.reason.splitlines()), "").strip()
+    first = next((line for line in result.detail.splitlines() if line.strip()), "")
     return re.sub(r"\b(?:0x)?[0-9a-f]*\d[0-9a-f]*\b", "…", first).strip()

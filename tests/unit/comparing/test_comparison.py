@@ -67,6 +67,14 @@ def test_addresses_make_no_other_failure() -> None:
     assert kinds(before, after(BROKEN, detail="pfn 0x9abc at 0x7e00 is wrong")) == []
 
 
+def test_a_reason_is_told_with_its_numbers() -> None:
+    later = after(NA, reason="the sentence is about kernels >=6.12")
+    (change,) = comparison(result(verdict=NA, reason="the sentence is about kernels >=6.2"), later).changes
+    assert (change.kind, change.difference.before, change.difference.after) == (
+        Kind.FAILURE, "the sentence is about kernels >=6.2", "the sentence is about kernels >=6.12",
+    )  # fmt: skip
+
+
 def test_a_new_line_of_the_kernel_makes_it_worse() -> None:
     later = result(kernel=PATCHED.kernel, seen=observed(printed=("WARNING at mm/gup.c:…",)))
     found = comparison(result(seen=observed()), later)
