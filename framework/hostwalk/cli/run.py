@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hostwalk.cache import Cache
 from hostwalk.cell import Cell
-from hostwalk.cli import failure, machines, output
+from hostwalk.cli import failure, machines, output, watched
 from hostwalk.cli.progress import showing
 from hostwalk.deadline import Deadline
 from hostwalk.errors import CommandTimeoutError, GuestCrashError, HostwalkError, UsageError
@@ -27,6 +27,7 @@ examples:
   hostwalk run --arch arm64 --put ./test -- ./test --verbose
   hostwalk run --kernel path/to/bzImage --module driver.ko -- sh -c 'cat /proc/modules'
   tar c . | hostwalk run -- tar tv
+  hostwalk run --put ./test --watch -- ./test               what each call does to page tables and mappings
 
 exit status: that of the command, and
   123  the guest's kernel crashed      126  the command cannot be run, or not here
@@ -52,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--module", action="append", default=[], metavar="FILE.ko", dest="modules",
         help="+ load a kernel module first, or what the Kbuild of a directory builds; 'FILE.ko pages=4' has parameters",
     )  # fmt: skip
+    watched.arguments(parser)
     parser.add_argument(
         "--timeout",
         type=seconds,
@@ -79,6 +81,7 @@ def seconds(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Run the command; raises UsageError, and says every other error itself."""
     check_files(args.put, args.modules)
+    watched.check(args)
     try:
         options = machines.options_of(args)
         with ExitStack() as stack:
@@ -127,7 +130,11 @@ def furnish(cell: Cell, files: Sequence[Path], modules: Sequence[str], progress:
 
 def _in_guest(cell: Cell, args: argparse.Namespace) -> int:
     streams = Streams(_writer(sys.stdout.fileno()), _writer(sys.stderr.fileno()), _stdin())
-    status = cell.machine.ssh().stream(args.command, streams, deadline=Deadline.after(args.timeout))
+    limit = Deadline.after(args.timeout)
+    if args.watch is None:
+        status = cell.machine.ssh().stream(args.command, streams, deadline=limit)
+    else:
+        status = watched.stream(cell, args, streams, limit)
     cell.machine.check()
     _tell_reports(cell)
     return status
