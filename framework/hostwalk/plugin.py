@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hostwalk import debugging, parallel, plugin_options, twice
+from hostwalk import debugging, drivers, parallel, plugin_options, twice
 from hostwalk.cache import Cache
 from hostwalk.cells import Cell, Cells
 from hostwalk.claim import Claim, claim_of
@@ -207,7 +207,7 @@ def load_module(
     with cell.agent.spawn() as loader:
 
         def load(directory: Path, params: str = "") -> str:
-            loaded.append(loader.load_module(build_module(directory), params))
+            loaded.append(drivers.load(cell, loader, build_module(directory), params))
             return loaded[-1]
 
         yield load

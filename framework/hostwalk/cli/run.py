@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
+from hostwalk import drivers
 from hostwalk.cache import Cache
 from hostwalk.cell import Cell
 from hostwalk.cli import failure, machines, output, watched
@@ -18,6 +19,7 @@ from hostwalk.errors import CommandTimeoutError, GuestCrashError, HostwalkError,
 from hostwalk.image import build_module
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.machine.pump import Streams
+from hostwalk.target import Arch
 
 CRASHED, TIMED_OUT, FAILED = 123, 124, 125
 HOME = "/root"
@@ -51,7 +53,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--module", action="append", default=[], metavar="FILE.ko", dest="modules",
-        help="+ load a kernel module first, or what the Kbuild of a directory builds; 'FILE.ko pages=4' has parameters",
+        help="+ load a kernel module first, and unload it afterwards; of a directory, what its Kbuild builds; "
+        "'FILE.ko pages=4' has parameters",
     )  # fmt: skip
     watched.arguments(parser)
     parser.add_argument(
@@ -80,15 +83,15 @@ def seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; raises UsageError, and says every other error itself."""
-    check_files(args.put, args.modules)
+    check_files(args.put, args.modules, args.arch)
     watched.check(args)
     try:
         options = machines.options_of(args)
         with ExitStack() as stack:
             with _progress(verbose=bool(args.verbose)) as progress:
                 cell = stack.enter_context(machines.logged_in(options, progress))
-                furnish(cell, args.put, args.modules, progress)
-            return _in_guest(cell, args)
+                loaded = furnish(cell, args.put, args.modules, progress)
+            return _in_guest(cell, args, loaded)
     except UsageError:
         raise
     except HostwalkError as error:
@@ -103,14 +106,17 @@ def status_of(error: HostwalkError) -> int:
     return CRASHED if isinstance(error, GuestCrashError) else FAILED
 
 
-def check_files(files: Sequence[Path], modules: Sequence[str]) -> None:
-    """Raise UsageError for a file that is not there, before anything boots."""
+def check_files(files: Sequence[Path], modules: Sequence[str], arch: str) -> None:
+    """Raise UsageError for a file that is not there or no module of the guest's, before anything boots."""
     for path in files:
         if not path.is_file():
             raise UsageError(f"--put {path}: there is no such file")
     for module in modules:
-        if not Path(module.partition(" ")[0]).exists():
+        path = Path(module.partition(" ")[0])
+        if not path.exists():
             raise UsageError(f"--module {module}: there is no such file")
+        if not path.is_dir():
+            drivers.check(path, Arch.parse(arch))
 
 
 def _progress(*, verbose: bool) -> AbstractContextManager[Progress]:
@@ -119,16 +125,18 @@ def _progress(*, verbose: bool) -> AbstractContextManager[Progress]:
     return showing(console) if verbose or console.is_terminal else nullcontext(SILENT)
 
 
-def furnish(cell: Cell, files: Sequence[Path], modules: Sequence[str], progress: Progress) -> None:
-    """Copy files into root's home and load modules; raises LoginError, and what :func:`load` raises."""
+def furnish(cell: Cell, files: Sequence[Path], modules: Sequence[str], progress: Progress) -> list[str]:
+    """Copy files into root's home and load modules, whose names it returns.
+
+    Raises LoginError, and what :func:`load` raises.
+    """
     for path in files:
         with progress.task(f"put {path.name}", None):
             cell.machine.ssh().put(path, f"{HOME}/{path.name}")
-    for module in modules:
-        load(cell, module, progress)
+    return [load(cell, module, progress) for module in modules]
 
 
-def _in_guest(cell: Cell, args: argparse.Namespace) -> int:
+def _in_guest(cell: Cell, args: argparse.Namespace, loaded: list[str]) -> int:
     streams = Streams(_writer(sys.stdout.fileno()), _writer(sys.stderr.fileno()), _stdin())
     limit = Deadline.after(args.timeout)
     if args.watch is None:
@@ -136,18 +144,21 @@ def _in_guest(cell: Cell, args: argparse.Namespace) -> int:
     else:
         status = watched.stream(cell, args, streams, limit)
     cell.machine.check()
+    for left in drivers.unload(cell, loaded) if loaded else ():
+        output.err().print(f"hostwalk: {left}", soft_wrap=True)
+    cell.machine.check()
     _tell_reports(cell)
     return status
 
 
-def load(cell: Cell, module: str, progress: Progress) -> None:
-    """Load a module that ``--module`` names; raises BuildError, OperationError, UsageError."""
+def load(cell: Cell, module: str, progress: Progress) -> str:
+    """Load a module that ``--module`` names, and return its name; raises BuildError, ModuleRefusedError, UsageError."""
     name, _, parameters = module.partition(" ")
     path = Path(name)
     if path.is_dir():
         path = build_module(cell.prepared.kernel, path, Cache.user(), progress)
     with cell.agent.spawn() as loader:
-        loader.load_module(path, parameters)
+        return drivers.load(cell, loader, path, parameters)
 
 
 def _writer(descriptor: int) -> Callable[[bytes], None]:

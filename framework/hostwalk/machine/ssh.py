@@ -154,12 +154,15 @@ class Ssh:
     def shell(
         self, term: str, columns: int, lines: int, *, deadline: Deadline | None = None
     ) -> paramiko.Channel:
-        """Return the channel of a login shell on a terminal of its own in the guest; raises LoginError."""
+        """Return the channel of a login shell on a terminal of its own in the guest; raises LoginError.
+
+        Its exit status is a shell's: 128+N for one that signal N ended, which SSH's own word for that does not tell.
+        """
         limit = deadline or Deadline.after(CONNECT_SECONDS)
         with self._errors("start a shell"):
             channel = self._opened(limit)
             channel.get_pty(term, columns, lines)
-            channel.exec_command("exec bash -l")
+            channel.exec_command("bash -l; exit $?")
         return channel
 
     def sftp(self, deadline: Deadline | None = None) -> paramiko.SFTPClient:
