@@ -25,6 +25,7 @@ from hostwalk.errors import (
     MissingToolError,
 )
 from hostwalk.machine.pump import Streams
+from hostwalk.target import Arch
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -133,8 +134,27 @@ def test_a_debugger_that_is_missing_is_told_before_anything_boots(monkeypatch: p
         debuggers.found("drgn", "x86_64")
     assert "-m pip install drgn" in caught.value.remedy
     monkeypatch.setattr(debuggers.shutil, "which", lambda name: None)
-    with pytest.raises(MissingToolError, match="gdb-multiarch is not installed"):
+    monkeypatch.setenv("HOSTWALK_INSTALL", "no")
+    with pytest.raises(MissingToolError, match="gdb-multiarch is not installed") as lacking:
         debuggers.found("gdb", "arm64")
+    assert "apt-get" in lacking.value.remedy or "gdb-multiarch" in lacking.value.remedy
+
+
+def test_a_gdb_of_the_host_s_own_architecture_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debuggers, "host_arch", lambda: Arch.X86_64)
+    monkeypatch.setattr(debuggers.shutil, "which", {"gdb": "/usr/bin/gdb"}.get)
+    assert debuggers.found("gdb", "x86_64") == "/usr/bin/gdb"
+    monkeypatch.setattr(
+        debuggers.doctor,
+        "ensure",
+        lambda tools, ask: monkeypatch.setattr(
+            debuggers.process, "find_tool", lambda name, package: f"/usr/bin/{tools[0].name}"
+        ),
+    )
+    assert debuggers.found("gdb", "arm64") == "/usr/bin/gdb-multiarch"
+
+
+def test_no_debugger_is_looked_for_where_none_is_wanted() -> None:
     assert debuggers.found(None, "x86_64") == ""
 
 
