@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
@@ -83,7 +84,7 @@ def seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; raises UsageError, and says every other error itself."""
-    check_files(args.put, args.modules, args.arch)
+    check_files(args)
     watched.check(args)
     try:
         options = machines.options_of(args)
@@ -106,17 +107,33 @@ def status_of(error: HostwalkError) -> int:
     return CRASHED if isinstance(error, GuestCrashError) else FAILED
 
 
-def check_files(files: Sequence[Path], modules: Sequence[str], arch: str) -> None:
-    """Raise UsageError for a file that is not there or no module of the guest's, before anything boots."""
-    for path in files:
+def check_files(args: argparse.Namespace) -> None:
+    """Raise UsageError for files that cannot be put and modules that are none, before anything boots."""
+    for path in args.put:
         if not path.is_file():
-            raise UsageError(f"--put {path}: there is no such file")
-    for module in modules:
-        path = Path(module.partition(" ")[0])
-        if not path.exists():
-            raise UsageError(f"--module {module}: there is no such file")
-        if not path.is_dir():
-            drivers.check(path, Arch.parse(arch))
+            raise UsageError(f"--put {path}: {_NO_FILE[path.is_dir()]}", remedy=_REMEDY[path.is_dir()])
+    twice = [name for name, count in Counter(path.name for path in args.put).items() if count > 1]
+    if twice:
+        raise UsageError(f"--put: there are two files {twice[0]}, and both would be {HOME}/{twice[0]}")
+    size = -(-sum(path.stat().st_size for path in args.put) >> 20)
+    if 2 * size > args.memory:
+        raise UsageError(
+            f"--put: {size} MiB, and / holds half of the guest's {args.memory} MiB of memory",
+            remedy=f"--memory {4 * size} or more",
+        )
+    for module in args.modules:
+        _check_module(Path(module.partition(" ")[0]), Arch.parse(args.arch))
+
+
+_NO_FILE = {False: "there is no such file", True: "it is a directory"}
+_REMEDY = {False: "", True: "pass it by standard input: tar c DIR | hostwalk run -- sh -c 'tar x && ...'"}
+
+
+def _check_module(path: Path, arch: Arch) -> None:
+    if not path.exists():
+        raise UsageError(f"--module {path}: there is no such file")
+    if not path.is_dir():
+        drivers.check(path, arch)
 
 
 def _progress(*, verbose: bool) -> AbstractContextManager[Progress]:

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     """Give the prompt; return the shell's exit status."""
     if args.kind in (None, "console"):
         terminal.need_terminal("hostwalk shell")
-    check_files(args.put, args.modules, args.arch)
+    check_files(args)
     opened = debuggers.found(args.kind, args.arch)
     with ExitStack() as stack:
         with showing(output.err()) as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +122,24 @@ def test_a_file_that_is_not_there_is_told_before_anything_boots(
     assert main(["run", *words, "--", "cmd"]) == 2
     assert "there is no such file" in capfd.readouterr().err
     assert not login.argv
+
+
+def test_files_that_cannot_be_put_are_told_before_anything_boots(
+    login: Login, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    big, *same = tmp_path / "big", tmp_path / "a", tmp_path / "other" / "a"
+    for path in (big, *same):
+        path.touch()
+    os.truncate(big, 200 << 20)
+    for words, said in (
+        ([tmp_path], "it is a directory"),
+        (same, "there are two files a, and both would be /root/a"),
+        ([big], "200 MiB, and / holds half of the guest's 256 MiB of memory"),
+    ):
+        assert main(["run", *(f"--put={path}" for path in words), "--", "cmd"]) == 2
+        assert said in " ".join(capfd.readouterr().err.split())
+    assert main(["run", f"--put={big}", "--memory=800", "--", "cmd"]) == 0
 
 
 def test_a_shell_without_a_terminal_is_refused(login: Login, capfd: pytest.CaptureFixture[str]) -> None:
