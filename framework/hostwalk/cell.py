@@ -76,8 +76,12 @@ class Cell:
         return Moment(self.target.arch, held, self.linux.anew(held))
 
     def settle(self) -> None:
-        """Have the kernel give up the references that its per-CPU batches hold (mm/swap.c, lru_add_drain_all)."""
-        self.janitor.settle()
+        """Have the kernel give up the references that its per-CPU batches hold (mm/swap.c, lru_add_drain_all).
+
+        A guest that somebody holds still is left as it is: it could not answer.
+        """
+        if self.machine.running:
+            self.janitor.settle()
 
     def close(self) -> None:
         """End the machine and everything that belongs to it."""

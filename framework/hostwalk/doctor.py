@@ -112,6 +112,9 @@ BUILDING = (
 )
 """What building kernels takes besides the tools of every run (Documentation/process/changes.rst)."""
 
+DEBUGGING = (Tool("gdb-multiarch", ("gdb-multiarch",), "debugs guests of either architecture"),)
+"""What `hostwalk shell --gdb` takes besides, where no gdb of the host's own will do."""
+
 TESTING = (Tool("git", ("git",), "makes the trees that tests work on"), XZ)
 """What the project's own tests take besides."""
 

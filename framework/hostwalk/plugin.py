@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hostwalk import debugging, parallel, plugin_options, twice
+from hostwalk import debugging, drivers, parallel, plugin_options, twice
 from hostwalk.cache import Cache
 from hostwalk.cells import Cell, Cells
 from hostwalk.claim import Claim, claim_of
@@ -35,6 +35,7 @@ from hostwalk.repro.record import Recorded
 from hostwalk.sabotage import Saboteur
 from hostwalk.shard import Shard
 from hostwalk.sharding import Sharding
+from hostwalk.suites.collector import Collecting
 from hostwalk.target import Target
 from hostwalk.telling import compared, explained
 from hostwalk.verdicts import Ending, foreign, judge, judge_error, rerun_command, run_command, said
@@ -108,6 +109,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(recording.Recordings(session), "hostwalk-recordings")
         parallel.take_part(config, session)
         config.pluginmanager.register(Sharding(session), "hostwalk-sharding")
+        config.pluginmanager.register(Collecting(options), "hostwalk-suites")
         asked(config)
     except HostwalkError as error:
         raise pytest.UsageError(str(error)) from error
@@ -207,7 +209,7 @@ def load_module(
     with cell.agent.spawn() as loader:
 
         def load(directory: Path, params: str = "") -> str:
-            loaded.append(loader.load_module(build_module(directory), params))
+            loaded.append(drivers.load(cell, loader, build_module(directory), params))
             return loaded[-1]
 
         yield load

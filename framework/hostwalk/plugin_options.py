@@ -9,6 +9,7 @@ import pytest
 from hostwalk import parallel
 from hostwalk.options import CheckOptions
 from hostwalk.reporting import add_options
+from hostwalk.suites.collector import add_option
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--hostwalk-repro-dir", type=Path, metavar="DIR", help="write a repro script for each failure"
     )
     group.addoption("--hostwalk-repro-departures", action="store_true", help="and for each known departure")
+    add_option(group)
     add_options(group)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from hostwalk.audit import Audit, collect, judge
 from hostwalk.cost import Cost
+from hostwalk.deadline import Deadline
 from hostwalk.errors import GuestCrashError, HostwalkError
 from hostwalk.guest import Area, Probe, probing
 from hostwalk.guest.tap import tapped
@@ -37,6 +38,7 @@ from hostwalk.readings import (
 )
 from hostwalk.report.story import Comparison, Operation, Story
 from hostwalk.telling import tell
+from hostwalk.watching import Wanted, Watch, begin
 
 if TYPE_CHECKING:
     from hostwalk.cells import Cell
@@ -190,6 +192,21 @@ class Witness:
         pids = frozenset(subject.pid for subject in subjects) or None
         first = self._audit_now(pids)
         return first or first.confirmed_by(self._audit_now(pids))
+
+    def watch(
+        self, pid: int | Process, *, every: float | None = None, at: Iterable[str] = (), children: bool = True,
+        deadline: Deadline | None = None,
+    ) -> Watch:  # fmt: skip
+        """Watch a process: an iterator of samples, each with what changed in its page tables and mappings, and why.
+
+        It is stopped ``every`` so many seconds, else ``at`` functions of the kernel or system calls by name, else at
+        all system calls that alter an address space (hostwalk.watching.CALLS); ``children`` are watched, too. Enter it
+        as a context manager: until its end the machine runs on only while the next sample is asked for, so let a
+        subject's call be a pending one (``start_syscall``). It ends with the processes, or at the deadline (ten
+        minutes unless given). Raises UsageError for a name that the kernel has not, WalkError for no such process.
+        """
+        wanted = Wanted(every, tuple(at), children)
+        return begin(self.cell, pid if isinstance(pid, int) else pid.pid, wanted, deadline)
 
     def probe(self, area: Area, access: str = "store") -> AbstractContextManager[Probe]:
         """Access an area by two threads before and after the block: see :func:`hostwalk.guest.probing`."""

@@ -8,6 +8,7 @@
 #ifndef HOSTWALK_LOGIN_H
 #define HOSTWALK_LOGIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define LOGIN_PORT	"hostwalk.ssh"
@@ -44,8 +45,8 @@ int port_open(const char *name);
 /* door.c: one SSH connection after the other. */
 _Noreturn void door(void);
 
-/* run.c: one command within bounds. */
-int run(char **argv);
+/* run.c: one command within bounds; held, it waits until the host lets it go. */
+int run(char **argv, bool hold);
 int end(const char *name);
 
 /* refusal.c: says why a program cannot be run and returns the status for it. */

@@ -159,7 +159,20 @@ static bool is_ended(void)
 	return *text == '0';
 }
 
-static _Noreturn void child(char **argv, bool grouped)
+/*
+ * The host finds the process by its name, and lets it go by a byte: the first
+ * of the standard input, whose end will do as well.
+ */
+static void wait_to_go(const char *name)
+{
+	char byte;
+
+	prctl(PR_SET_NAME, name);
+	while (read(0, &byte, 1) < 0 && errno == EINTR)
+		;
+}
+
+static _Noreturn void child(char **argv, bool grouped, const char *held)
 {
 	char path[4096];
 
@@ -167,6 +180,8 @@ static _Noreturn void child(char **argv, bool grouped)
 		fail("cannot enter %s: %s", group, strerror(errno));
 	if (grouped && is_ended())
 		_exit(128 + SIGKILL);
+	if (held)
+		wait_to_go(held);
 	setenv("PATH", PATHS, 1);
 	setenv("LANG", "C.UTF-8", 0);
 	_exit(refusal(argv[0], path, execute(argv, path, sizeof(path))));
@@ -182,7 +197,7 @@ static int wait_for(int pid)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-int run(char **argv)
+int run(char **argv, bool hold)
 {
 	long megabytes = memory_bound();
 	bool grouped;
@@ -195,7 +210,7 @@ int run(char **argv)
 	if (pid < 0)
 		fail("cannot fork: %s", strerror(errno));
 	if (!pid)
-		child(argv + 1, grouped);
+		child(argv + 1, grouped, hold ? argv[0] : NULL);
 	status = wait_for(pid);
 	if (grouped) {
 		kill_group();

@@ -165,13 +165,13 @@ def test_the_debugger_begins_where_the_claim_fails(target: Target, tmp_path: Pat
         "--hostwalk-kernel",
         target.kernel,
     ]
-    asked = 'p "runs", machine.qmp.execute("query-status")["running"]\np witness.pages(area).refcounts\nc\n'
+    asked = 'p "runs", machine.qmp.execute("query-status")["running"]\np "seen", witness.pages(area).refcounts\nc\n'
     done = subprocess.run(
         argv, input=asked, capture_output=True, text=True, check=False, timeout=SECONDS, cwd=tmp_path
     )
     assert "in hand: cell, machine, agent" in done.stdout
     assert "('runs', False)" in done.stdout
-    assert "refcounts[2 x4]" in done.stdout
+    assert "('seen', refcounts[2 x4])" in done.stdout
     assert done.stdout.count("(Pdb) ") == 3
     assert done.returncode == 1
 

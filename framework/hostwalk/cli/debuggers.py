@@ -10,9 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hostwalk import process
+from hostwalk import doctor, process
 from hostwalk.cell import Cell
 from hostwalk.cli import prompt
+from hostwalk.cli.question import asker
 from hostwalk.errors import MissingToolError, UsageError
 from hostwalk.machine.accel import host_arch
 from hostwalk.machine.qmp import Qmp
@@ -34,10 +35,11 @@ def found(kind: str | None, arch: str) -> str:
 
 
 def _gdb(arch: Arch) -> str:
-    every = shutil.which("gdb-multiarch")
-    if every is not None or host_arch() is not arch:
-        return every or process.find_tool("gdb-multiarch", "gdb-multiarch")
-    return process.find_tool("gdb", "gdb")
+    """Return a gdb that knows an architecture; gdb-multiarch is offered where there is none."""
+    there = shutil.which("gdb-multiarch") or (shutil.which("gdb") if host_arch() is arch else None)
+    if there is None:
+        doctor.ensure(doctor.DEBUGGING, ask=asker())
+    return there or process.find_tool("gdb-multiarch", "gdb-multiarch")
 
 
 def gdb(cell: Cell, tool: str, vmlinux: Path | None) -> int:

@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fix", action="store_true", help="run that command (with sudo, if not root)")
     parser.add_argument("--builds", action="store_true", help="look also for what building kernels takes")
+    parser.add_argument("--gdb", action="store_true", help="look also for what shell --gdb takes")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument(
         "--arch", action="append", default=[], metavar="A", help="look only at this one's tools"
@@ -36,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the findings, mend them if asked to; return 0 when all is well, else 3."""
     archs = [Arch.parse(arch) for arch in args.arch] or list(Arch)
-    tools = doctor.needed(archs, builds=args.builds)
+    tools = (*doctor.needed(archs, builds=args.builds), *(doctor.DEBUGGING if args.gdb else ()))
     findings = doctor.examine(tools)
     missing = [finding for finding in findings if not finding.ok]
     if args.fix and missing:

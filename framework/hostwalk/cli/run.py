@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
+from hostwalk import drivers
 from hostwalk.cache import Cache
 from hostwalk.cell import Cell
-from hostwalk.cli import failure, machines, output
+from hostwalk.cli import failure, machines, output, watched
 from hostwalk.cli.progress import showing
 from hostwalk.deadline import Deadline
 from hostwalk.errors import CommandTimeoutError, GuestCrashError, HostwalkError, UsageError
 from hostwalk.image import build_module
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.machine.pump import Streams
+from hostwalk.target import Arch
 
 CRASHED, TIMED_OUT, FAILED = 123, 124, 125
 HOME = "/root"
@@ -27,6 +30,7 @@ examples:
   hostwalk run --arch arm64 --put ./test -- ./test --verbose
   hostwalk run --kernel path/to/bzImage --module driver.ko -- sh -c 'cat /proc/modules'
   tar c . | hostwalk run -- tar tv
+  hostwalk run --put ./test --watch -- ./test               what each call does to page tables and mappings
 
 exit status: that of the command, and
   123  the guest's kernel crashed      126  the command cannot be run, or not here
@@ -50,8 +54,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--module", action="append", default=[], metavar="FILE.ko", dest="modules",
-        help="+ load a kernel module first, or what the Kbuild of a directory builds; 'FILE.ko pages=4' has parameters",
+        help="+ load a kernel module first, and unload it afterwards; of a directory, what its Kbuild builds; "
+        "'FILE.ko pages=4' has parameters",
     )  # fmt: skip
+    watched.arguments(parser)
     parser.add_argument(
         "--timeout",
         type=seconds,
@@ -78,14 +84,15 @@ def seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; raises UsageError, and says every other error itself."""
-    check_files(args.put, args.modules)
+    check_files(args)
+    watched.check(args)
     try:
         options = machines.options_of(args)
         with ExitStack() as stack:
             with _progress(verbose=bool(args.verbose)) as progress:
                 cell = stack.enter_context(machines.logged_in(options, progress))
-                furnish(cell, args.put, args.modules, progress)
-            return _in_guest(cell, args)
+                loaded = furnish(cell, args.put, args.modules, progress)
+            return _in_guest(cell, args, loaded)
     except UsageError:
         raise
     except HostwalkError as error:
@@ -100,14 +107,33 @@ def status_of(error: HostwalkError) -> int:
     return CRASHED if isinstance(error, GuestCrashError) else FAILED
 
 
-def check_files(files: Sequence[Path], modules: Sequence[str]) -> None:
-    """Raise UsageError for a file that is not there, before anything boots."""
-    for path in files:
+def check_files(args: argparse.Namespace) -> None:
+    """Raise UsageError for files that cannot be put and modules that are none, before anything boots."""
+    for path in args.put:
         if not path.is_file():
-            raise UsageError(f"--put {path}: there is no such file")
-    for module in modules:
-        if not Path(module.partition(" ")[0]).exists():
-            raise UsageError(f"--module {module}: there is no such file")
+            raise UsageError(f"--put {path}: {_NO_FILE[path.is_dir()]}", remedy=_REMEDY[path.is_dir()])
+    twice = [name for name, count in Counter(path.name for path in args.put).items() if count > 1]
+    if twice:
+        raise UsageError(f"--put: there are two files {twice[0]}, and both would be {HOME}/{twice[0]}")
+    size = -(-sum(path.stat().st_size for path in args.put) >> 20)
+    if 2 * size > args.memory:
+        raise UsageError(
+            f"--put: {size} MiB, and / holds half of the guest's {args.memory} MiB of memory",
+            remedy=f"--memory {4 * size} or more",
+        )
+    for module in args.modules:
+        _check_module(Path(module.partition(" ")[0]), Arch.parse(args.arch))
+
+
+_NO_FILE = {False: "there is no such file", True: "it is a directory"}
+_REMEDY = {False: "", True: "pass it by standard input: tar c DIR | hostwalk run -- sh -c 'tar x && ...'"}
+
+
+def _check_module(path: Path, arch: Arch) -> None:
+    if not path.exists():
+        raise UsageError(f"--module {path}: there is no such file")
+    if not path.is_dir():
+        drivers.check(path, arch)
 
 
 def _progress(*, verbose: bool) -> AbstractContextManager[Progress]:
@@ -116,31 +142,40 @@ def _progress(*, verbose: bool) -> AbstractContextManager[Progress]:
     return showing(console) if verbose or console.is_terminal else nullcontext(SILENT)
 
 
-def furnish(cell: Cell, files: Sequence[Path], modules: Sequence[str], progress: Progress) -> None:
-    """Copy files into root's home and load modules; raises LoginError, and what :func:`load` raises."""
+def furnish(cell: Cell, files: Sequence[Path], modules: Sequence[str], progress: Progress) -> list[str]:
+    """Copy files into root's home and load modules, whose names it returns.
+
+    Raises LoginError, and what :func:`load` raises.
+    """
     for path in files:
         with progress.task(f"put {path.name}", None):
             cell.machine.ssh().put(path, f"{HOME}/{path.name}")
-    for module in modules:
-        load(cell, module, progress)
+    return [load(cell, module, progress) for module in modules]
 
 
-def _in_guest(cell: Cell, args: argparse.Namespace) -> int:
+def _in_guest(cell: Cell, args: argparse.Namespace, loaded: list[str]) -> int:
     streams = Streams(_writer(sys.stdout.fileno()), _writer(sys.stderr.fileno()), _stdin())
-    status = cell.machine.ssh().stream(args.command, streams, deadline=Deadline.after(args.timeout))
+    limit = Deadline.after(args.timeout)
+    if args.watch is None:
+        status = cell.machine.ssh().stream(args.command, streams, deadline=limit)
+    else:
+        status = watched.stream(cell, args, streams, limit)
+    cell.machine.check()
+    for left in drivers.unload(cell, loaded) if loaded else ():
+        output.err().print(f"hostwalk: {left}", soft_wrap=True)
     cell.machine.check()
     _tell_reports(cell)
     return status
 
 
-def load(cell: Cell, module: str, progress: Progress) -> None:
-    """Load a module that ``--module`` names; raises BuildError, OperationError, UsageError."""
+def load(cell: Cell, module: str, progress: Progress) -> str:
+    """Load a module that ``--module`` names, and return its name; raises BuildError, ModuleRefusedError, UsageError."""
     name, _, parameters = module.partition(" ")
     path = Path(name)
     if path.is_dir():
         path = build_module(cell.prepared.kernel, path, Cache.user(), progress)
     with cell.agent.spawn() as loader:
-        loader.load_module(path, parameters)
+        return drivers.load(cell, loader, path, parameters)
 
 
 def _writer(descriptor: int) -> Callable[[bytes], None]:

@@ -13,6 +13,7 @@ from hostwalk.cell import Cell
 from hostwalk.cli import debuggers, machines, output, prompt, terminal
 from hostwalk.cli.progress import showing
 from hostwalk.cli.run import check_files, furnish
+from hostwalk.errors import GuestCrashError, LoginError
 from hostwalk.machine import Machine
 from hostwalk.machine.ssh import Ssh
 
@@ -24,7 +25,9 @@ examples:
   hostwalk shell --gdb                    gdb on QEMU's gdbstub, with the kernel's symbols
   hostwalk shell --drgn --vmlinux FILE    drgn on the guest's memory, with debug information
 
-exit status: that of the shell; 3 when the machine failed."""
+exit status: that of bash, of gdb, or what exit(N) says in Python; 0 when the console is left;
+255 when bash is left by Enter ~ . ; 123 the guest's kernel crashed; 3 the machine failed."""
+LEFT, CRASHED = 255, 123
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,13 +62,17 @@ def run(args: argparse.Namespace) -> int:
     """Give the prompt; return the shell's exit status."""
     if args.kind in (None, "console"):
         terminal.need_terminal("hostwalk shell")
-    check_files(args.put, args.modules)
+    check_files(args)
     opened = debuggers.found(args.kind, args.arch)
     with ExitStack() as stack:
         with showing(output.err()) as progress:
             cell = stack.enter_context(machines.logged_in(machines.options_of(args), progress))
             furnish(cell, args.put, args.modules, progress)
-        return _session(args, cell, opened)
+        try:
+            return _session(args, cell, opened)
+        except GuestCrashError as error:
+            error.exit_status = CRASHED
+            raise
 
 
 def _session(args: argparse.Namespace, cell: Cell, tool: str) -> int:
@@ -82,7 +89,10 @@ def _session(args: argparse.Namespace, cell: Cell, tool: str) -> int:
 
 
 def in_guest(machine: Machine) -> int:
-    """Lend our terminal to a login shell; return its exit status."""
+    """Lend our terminal to a login shell; return its exit status, 255 where it was left by Enter ~ .
+
+    Raises LoginError where the connection ends first, and what the machine's ``watch`` raises.
+    """
     ssh: Ssh = machine.ssh()
     channel = ssh.shell(os.environ.get("TERM", "vt100"), *terminal.size())
 
@@ -93,8 +103,14 @@ def in_guest(machine: Machine) -> int:
     def take() -> bytes:
         return channel.recv(terminal.CHUNK) if channel.recv_ready() else b""
 
-    terminal.interact(terminal.Line(channel.fileno(), take, channel.sendall, over, channel.resize_pty))
-    return max(channel.recv_exit_status(), 0) if channel.exit_status_ready() else 0
+    line = terminal.Line(channel.fileno(), take, channel.sendall, over, channel.resize_pty)
+    if terminal.interact(line, leave=terminal.ESCAPE):
+        sys.stderr.write("\nhostwalk: left\n")
+        return LEFT
+    if channel.exit_status < 0:
+        machine.watch()
+        raise LoginError("the connection ended before the shell did")
+    return channel.exit_status
 
 
 def on_console(machine: Machine) -> int:

@@ -20,6 +20,8 @@ LOOK_SECONDS = 0.05
 CHUNK = 1 << 14
 LEAVE = b"\x1d"
 """Ctrl-]."""
+ESCAPE = b"\r~."
+"""What ssh(1) is left by: Enter, tilde, dot."""
 
 
 def need_terminal(verb: str) -> None:
@@ -83,8 +85,9 @@ class _Resized:
         return changed
 
 
-def interact(line: Line, *, leave: bytes = b"") -> None:
-    """Connect our terminal until the other side ends, or ``leave`` is typed."""
+def interact(line: Line, *, leave: bytes) -> bool:
+    """Connect our terminal until the other side ends, or ``leave`` is typed; return whether it was."""
+    recent = b""
     with raw(), _Resized() as resized, selectors.PollSelector() as selector:
         selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
         selector.register(line.descriptor, selectors.EVENT_READ)
@@ -95,10 +98,12 @@ def interact(line: Line, *, leave: bytes = b"") -> None:
             _show(line.take())
             if sys.stdin.fileno() in ready:
                 typed = os.read(sys.stdin.fileno(), CHUNK)
-                if not typed or (leave and leave in typed):
-                    return
+                recent = (recent + typed)[-len(typed) - len(leave) :]
+                if not typed or leave in recent:
+                    return True
                 line.give(typed)
         _show(line.take())
+    return False
 
 
 def _show(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A client of QEMU's gdbstub that reads registers, which is all that hostwalk needs of it.
+"""A client of QEMU's gdbstub: registers, breakpoints and single steps.
 
 The protocol is GDB's (Remote Serial Protocol). Two things matter to the guest. Whatever arrives while the
 guest runs stops it, so it must be held still before anything is sent. And a detach lets it run, so the client
@@ -104,6 +104,22 @@ class GdbStub:
             numbers = {name: self._number(name) for name in names}
             return {name: self._register(number, deadline) for name, number in numbers.items() if number >= 0}
 
+    def set_breakpoint(self, address: int, qmp: Qmp, *, there: bool) -> None:
+        """Have the guest stop at an instruction, or no longer; it must be held still. Raises what :meth:`read` raises.
+
+        TCG keeps breakpoints to itself: nothing is written into guest memory.
+        """
+        deadline = Deadline.after(ANSWER_SECONDS)
+        with self._lock:
+            if not self._numbers:
+                self._open(qmp, deadline)
+            self._expect_ok(b"%s0,%x,1" % (b"Z" if there else b"z", address), deadline)
+
+    def start_step(self, cpu: int) -> None:
+        """Let one processor run one instruction, the others none; QEMU's STOP event says when it has."""
+        with self._lock:
+            self._send(b"vCont;s:p1.%x" % (cpu + 1), Deadline.after(ANSWER_SECONDS))
+
     def drain(self) -> None:
         """Throw away what has arrived, so that QEMU never waits for a reader; for any thread, never waits."""
         if self._lock.acquire(blocking=False):
@@ -153,9 +169,8 @@ class GdbStub:
 
     def _ask(self, request: bytes, deadline: Deadline) -> bytes:
         """Send a request and return the answer; the next request acknowledges it."""
+        self._send(request, deadline)
         try:
-            self._sock.settimeout(deadline.remaining or 0.001)
-            self._sock.sendall(encode(request))
             while True:
                 payload, self._data = split_packet(self._data)
                 if payload is None:
@@ -167,6 +182,16 @@ class GdbStub:
             raise GuestHungError(
                 f"QEMU's gdbstub did not answer {request!r} in {deadline.seconds:.3g} s"
             ) from None
+        except OSError as error:
+            raise MachineDiedError(f"QEMU's gdbstub has gone: {error}") from error
+
+    def _send(self, request: bytes, deadline: Deadline) -> None:
+        try:
+            self._sock.settimeout(deadline.remaining or 0.001)
+            self._sock.sendall(encode(request))
+        except TimeoutError:
+            self._late = True
+            raise GuestHungError(f"QEMU's gdbstub did not take {request!r}") from None
         except OSError as error:
             raise MachineDiedError(f"QEMU's gdbstub has gone: {error}") from error
 

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +51,10 @@ REMEDIES: tuple[tuple[type[MachineError], str], ...] = (
     (BootError, "see how far the guest came on its console; try --accel tcg, or another kernel"),
 )
 """What to try, by what went wrong with a machine."""
+
+
+def _nothing() -> None:
+    """Nobody listens."""
 
 
 class NamedAddresses(Protocol):
@@ -116,7 +120,7 @@ class Machine:
     the first failure: ``check`` refuses a broken machine, while what serves to look into it (``qmp``,
     ``console``, ``registers``, the RAM) goes on working as far as QEMU lives. ``ram_fd`` is the RAM's memory
     file, of ``ram_size`` bytes, -1 where nobody but QEMU sees the RAM; ``port`` the agent's stream socket.
-    ``name`` is what errors call the machine.
+    ``name`` is what errors call the machine. ``on_stop`` is called on QMP's thread each time the guest has stopped.
     """
 
     def __init__(self, plan: Plan, process: subprocess.Popen[bytes], command_line: str, ends: Ends) -> None:
@@ -136,7 +140,8 @@ class Machine:
         self._stderr_fd = ends.stderr
         self._running = True
         self._depth = 0
-        self._gdb = GdbStub(ends.gdb)
+        self.gdb = GdbStub(ends.gdb)
+        self.on_stop: Callable[[], object] = _nothing
         self._pace = Pace(process.pid)
         self._ssh: Ssh | None = None
         self.qmp: Qmp
@@ -155,7 +160,8 @@ class Machine:
         if event.name in ("STOP", "RESUME"):
             self._running = event.name == "RESUME"
         if event.name == "STOP":
-            self._gdb.drain()
+            self.gdb.drain()
+            self.on_stop()
 
     def __repr__(self) -> str:
         return f"<Machine {self.name} pid {self.pid} {self.accel.name}>"
@@ -291,6 +297,11 @@ class Machine:
             return f"was killed by {signal.Signals(-status).name}"
         return f"ended with status {status}"
 
+    @property
+    def running(self) -> bool:
+        """Whether the guest runs, as far as QEMU has said."""
+        return self._running
+
     # Log in.
 
     def ssh(self, deadline: Deadline | None = None) -> Ssh:
@@ -364,5 +375,5 @@ class Machine:
             if self.target.arch is Arch.X86_64:
                 values = parse_info_registers(self.qmp.hmp("info registers", cpu))
             else:
-                values = self._gdb.read(cpu, ARM64_NAMES, self.qmp)
+                values = self.gdb.read(cpu, ARM64_NAMES, self.qmp)
         return Registers(self.target.arch, values, cpu)

@@ -6,6 +6,7 @@ import os
 import selectors
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import paramiko
 
@@ -21,6 +22,20 @@ def _ignore(_data: bytes) -> None:
     """Take bytes that nobody wants."""
 
 
+class Beside(Protocol):
+    """Something that is to be served while a command runs."""
+
+    @property
+    def due(self) -> float:
+        """Seconds until there is something to do."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something to do; -1 for none."""
+
+    def serve(self) -> None:
+        """Do it, without waiting."""
+
+
 @dataclass(frozen=True)
 class Streams:
     """Where a command's output goes, and its input: bytes, or a descriptor that is read to its end."""
@@ -28,13 +43,16 @@ class Streams:
     stdout: Callable[[bytes], object] = _ignore
     stderr: Callable[[bytes], object] = _ignore
     stdin: bytes | int = b""
+    beside: Beside | None = None
+    first: bytes = b""
+    """What comes before ``stdin``."""
 
 
 def pump(channel: paramiko.Channel, streams: Streams, deadline: Deadline, watch: Callable[[], None]) -> int:
     """Pass on what a started command says and what it is given until it ends; return its exit status.
 
-    ``watch`` is called every 50 ms and may raise. Raises CommandTimeoutError at the deadline, LoginError when the
-    connection ends before the command.
+    ``watch`` is called every 50 ms and may raise; ``streams.beside`` is served meanwhile. Raises CommandTimeoutError at
+    the deadline, LoginError when the connection ends before the command.
     """
     return _Pump(channel, streams, deadline, watch).run()
 
@@ -49,7 +67,7 @@ class _Pump:
         self._watch = watch
         given = streams.stdin
         self._source = given if isinstance(given, int) else -1
-        self._pending = b"" if isinstance(given, int) else given
+        self._pending = streams.first + (b"" if isinstance(given, int) else given)
         channel.setblocking(0)
 
     def run(self) -> int:
@@ -58,8 +76,9 @@ class _Pump:
             selector.register(self._channel.fileno(), selectors.EVENT_READ)
             if self._source >= 0:
                 selector.register(self._source, selectors.EVENT_READ)
-            else:
-                self._give()
+            if (beside := self._streams.beside) is not None and beside.fileno() >= 0:
+                selector.register(beside.fileno(), selectors.EVENT_READ)
+            self._give()
             while not self._is_over():
                 self._step(selector)
         self._take()
@@ -81,14 +100,23 @@ class _Pump:
     def _step(self, selector: selectors.BaseSelector) -> None:
         if self._channel.eof_received:
             self._await_close()
-        ready = {key.fd for key, _ in selector.select(0 if self._channel.eof_received else WATCH_SECONDS)}
+        ready = {key.fd for key, _ in selector.select(self._patience())}
         self._take()
         if self._source in ready and not self._pending:
             self._read(selector)
         self._give()
         self._watch()
+        if self._streams.beside is not None:
+            self._streams.beside.serve()
         if self._deadline.expired:
             raise CommandTimeoutError(f"the command did not end within {self._deadline.seconds:.3g} s")
+
+    def _patience(self) -> float:
+        """Return how long to wait for something to happen."""
+        if self._channel.eof_received:
+            return 0.0
+        beside = self._streams.beside
+        return WATCH_SECONDS if beside is None else min(WATCH_SECONDS, beside.due)
 
     def _await_close(self) -> None:
         """Wait a moment for the end of the channel, which is announced to those who wait to write."""

@@ -22,7 +22,7 @@ from hostwalk.deadline import Deadline
 from hostwalk.errors import CommandTimeoutError, HostwalkError, LoginError
 from hostwalk.machine.command import SSH
 from hostwalk.machine.keys import KEY_TYPE, Keys
-from hostwalk.machine.pump import Streams, pump
+from hostwalk.machine.pump import Beside, Streams, pump
 from hostwalk.machine.qmp import Qmp
 
 NAME, USER = "guest", "root"
@@ -30,6 +30,8 @@ LOGIN = "/usr/lib/hostwalk/login"
 CONNECT_SECONDS = 60.0
 RUN_SECONDS = 600.0
 END_SECONDS = 10.0
+GO = b"\n"
+"""What lets a command go that is held."""
 
 
 class Reachable(Protocol):
@@ -51,6 +53,31 @@ class Finished:
     status: int
     stdout: bytes
     stderr: bytes
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that was started; made by :class:`Ssh`."""
+
+    ssh: Ssh
+    channel: paramiko.Channel
+    name: str
+    limit: Deadline
+
+    def go(self) -> None:
+        """Let a command that was held begin; its standard input follows."""
+        self.channel.sendall(GO)
+
+    def finish(self, streams: Streams) -> int:
+        """Hand on what it says and is given until it ends; return its status. Errors are those of Ssh.stream."""
+        try:
+            return self.ssh.pumped(self.channel, streams, self.limit)
+        except CommandTimeoutError:
+            self.ssh.end(self.name, streams.beside)
+            with suppress(CommandTimeoutError):
+                rest = replace(streams, stdin=b"", first=b"")
+                self.ssh.pumped(self.channel, rest, Deadline.after(END_SECONDS))
+            raise
 
 
 class Ssh:
@@ -90,40 +117,52 @@ class Ssh:
         background ends with it. Raises CommandTimeoutError after killing it at the deadline (ten minutes unless
         given), LoginError when the connection breaks, and what the machine's ``watch`` raises.
         """
-        limit, name = deadline or Deadline.after(RUN_SECONDS), f"run{next(self._numbers)}"
-        words = [LOGIN, "run", name, *argv]
+        with self._begun("run", argv, deadline) as command:
+            return command.finish(streams)
+
+    @contextmanager
+    def holding(self, argv: Sequence[str], *, deadline: Deadline | None = None) -> Iterator[Command]:
+        """Start a command that waits before it begins: its process is called ``name`` until it is let go.
+
+        Bounds are those of :meth:`stream`. Raises LoginError.
+        """
+        with self._begun("hold", argv, deadline) as command:
+            yield command
+
+    @contextmanager
+    def _begun(self, verb: str, argv: Sequence[str], deadline: Deadline | None) -> Iterator[Command]:
+        limit, name = deadline or Deadline.after(RUN_SECONDS), f"{verb}{next(self._numbers)}"
         with self._channel(limit) as channel:
-            self._execute(channel, words)
-            try:
-                return pump(channel, streams, limit, self._machine.watch)
-            except CommandTimeoutError:
-                self._end(name)
-                with suppress(CommandTimeoutError):
-                    pump(
-                        channel, replace(streams, stdin=b""), Deadline.after(END_SECONDS), self._machine.watch
-                    )
-                raise
+            self._execute(channel, [LOGIN, verb, name, *argv])
+            yield Command(self, channel, name, limit)
+
+    def pumped(self, channel: paramiko.Channel, streams: Streams, limit: Deadline) -> int:
+        """Pass on what a channel's command says, see :func:`hostwalk.machine.pump.pump`."""
+        return pump(channel, streams, limit, self._machine.watch)
 
     def _execute(self, channel: paramiko.Channel, words: Sequence[str]) -> None:
         with self._errors(f"start {words[0]}"):
             channel.exec_command(f"exec {shlex.join(words)}")
 
-    def _end(self, name: str) -> None:
+    def end(self, name: str, beside: Beside | None = None) -> None:
         """Kill all processes of a command."""
         limit = Deadline.after(END_SECONDS)
         with self._channel(limit) as channel:
             self._execute(channel, [LOGIN, "end", name])
-            pump(channel, Streams(), limit, self._machine.watch)
+            self.pumped(channel, Streams(beside=beside), limit)
 
     def shell(
         self, term: str, columns: int, lines: int, *, deadline: Deadline | None = None
     ) -> paramiko.Channel:
-        """Return the channel of a login shell on a terminal of its own in the guest; raises LoginError."""
+        """Return the channel of a login shell on a terminal of its own in the guest; raises LoginError.
+
+        Its exit status is a shell's: 128+N for one that signal N ended, which SSH's own word for that does not tell.
+        """
         limit = deadline or Deadline.after(CONNECT_SECONDS)
         with self._errors("start a shell"):
             channel = self._opened(limit)
             channel.get_pty(term, columns, lines)
-            channel.exec_command("exec bash -l")
+            channel.exec_command("bash -l; exit $?")
         return channel
 
     def sftp(self, deadline: Deadline | None = None) -> paramiko.SFTPClient:

@@ -119,12 +119,20 @@ class Change:
         """The bits that differ."""
         return self.before.entry ^ self.after.entry
 
-    def __str__(self) -> str:
+    @property
+    def moved(self) -> bool:
+        """Whether it points elsewhere."""
+        return self.before.phys_addr != self.after.phys_addr
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What it lost and got, flags of the hardware and Linux's terms: ``-RW``, ``+dirty``."""
         gone, come = _difference(self.before, self.after), _difference(self.after, self.before)
-        words = [f"-{name}" for name in gone] + [f"+{name}" for name in come]
-        moved = self.before.phys_addr != self.after.phys_addr
-        target = f" {self.before.phys_addr:#x} -> {self.after.phys_addr:#x}" if moved else ""
-        return f"~ {self.after.virt_addr:#018x} {self.after.level}{target} {' '.join(words)}".rstrip()
+        return (*(f"-{name}" for name in gone), *(f"+{name}" for name in come))
+
+    def __str__(self) -> str:
+        target = f" {self.before.phys_addr:#x} -> {self.after.phys_addr:#x}" if self.moved else ""
+        return f"~ {self.after.virt_addr:#018x} {self.after.level}{target} {' '.join(self.words)}".rstrip()
 
 
 def _difference(one: Leaf, other: Leaf) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from hostwalk.errors import (
     MissingToolError,
 )
 from hostwalk.machine.pump import Streams
+from hostwalk.target import Arch
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -122,6 +124,24 @@ def test_a_file_that_is_not_there_is_told_before_anything_boots(
     assert not login.argv
 
 
+def test_files_that_cannot_be_put_are_told_before_anything_boots(
+    login: Login, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    big, *same = tmp_path / "big", tmp_path / "a", tmp_path / "other" / "a"
+    for path in (big, *same):
+        path.touch()
+    os.truncate(big, 200 << 20)
+    for words, said in (
+        ([tmp_path], "it is a directory"),
+        (same, "there are two files a, and both would be /root/a"),
+        ([big], "200 MiB, and / holds half of the guest's 256 MiB of memory"),
+    ):
+        assert main(["run", *(f"--put={path}" for path in words), "--", "cmd"]) == 2
+        assert said in " ".join(capfd.readouterr().err.split())
+    assert main(["run", f"--put={big}", "--memory=800", "--", "cmd"]) == 0
+
+
 def test_a_shell_without_a_terminal_is_refused(login: Login, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["shell"]) == 2
     assert "needs a terminal" in capfd.readouterr().err
@@ -133,8 +153,27 @@ def test_a_debugger_that_is_missing_is_told_before_anything_boots(monkeypatch: p
         debuggers.found("drgn", "x86_64")
     assert "-m pip install drgn" in caught.value.remedy
     monkeypatch.setattr(debuggers.shutil, "which", lambda name: None)
-    with pytest.raises(MissingToolError, match="gdb-multiarch is not installed"):
+    monkeypatch.setenv("HOSTWALK_INSTALL", "no")
+    with pytest.raises(MissingToolError, match="gdb-multiarch is not installed") as lacking:
         debuggers.found("gdb", "arm64")
+    assert "apt-get" in lacking.value.remedy or "gdb-multiarch" in lacking.value.remedy
+
+
+def test_a_gdb_of_the_host_s_own_architecture_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debuggers, "host_arch", lambda: Arch.X86_64)
+    monkeypatch.setattr(debuggers.shutil, "which", {"gdb": "/usr/bin/gdb"}.get)
+    assert debuggers.found("gdb", "x86_64") == "/usr/bin/gdb"
+    monkeypatch.setattr(
+        debuggers.doctor,
+        "ensure",
+        lambda tools, ask: monkeypatch.setattr(
+            debuggers.process, "find_tool", lambda name, package: f"/usr/bin/{tools[0].name}"
+        ),
+    )
+    assert debuggers.found("gdb", "arm64") == "/usr/bin/gdb-multiarch"
+
+
+def test_no_debugger_is_looked_for_where_none_is_wanted() -> None:
     assert debuggers.found(None, "x86_64") == ""
 
 

@@ -1,0 +1,161 @@
+"""Programs that a file names, and the kernel's selftests, as jobs for pytest: :mod:`hostwalk.suites.collector`."""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hostwalk.cache import Cache
+from hostwalk.cell import Cell, Prepared, prepare
+from hostwalk.cells import Source
+from hostwalk.errors import UsageError
+from hostwalk.kernels.archive import Archive
+from hostwalk.kernels.progress import SILENT
+from hostwalk.options import CheckOptions
+from hostwalk.suites.building import Built, build, source_of
+from hostwalk.suites.expected import Expectation, Known
+from hostwalk.suites.outcome import Outcome, Result
+from hostwalk.suites.plan import Step, steps
+from hostwalk.suites.running import Runner
+from hostwalk.target import Target
+
+SECONDS = 300.0
+SELFTESTS_MEMORY = 1024
+SCRIPT = "run_vmtests.sh"
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "name": str, "directory": str, "programs": list, "timeout": (int, float), "memory": int, "setup": str,
+    "expect": list,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One program on one target: its name and file, what its results' names begin with, the target's, what runs it."""
+
+    name: str
+    program: str
+    title: str
+    target: str
+    run: Callable[[], tuple[Result, ...]]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a file says: programs as commands in ``directory``, in which ``{arch}`` stands for the guest's."""
+
+    name: str
+    directory: str
+    commands: tuple[tuple[str, ...], ...]
+    seconds: float
+    memory: int
+    known: Known
+
+
+def listed(file: Path) -> Listed:
+    """Read a file; raises UsageError for one that makes no sense."""
+    try:
+        said = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read {file.name}: {error}") from error
+    _check(file, said)
+    return Listed(
+        said.get("name", file.name.partition(".")[0]), said.get("directory", "."),
+        tuple(tuple(shlex.split(text)) for text in said["programs"]),
+        float(said.get("timeout", SECONDS)), said.get("memory", 0), _known(file, said),
+    )  # fmt: skip
+
+
+def _check(file: Path, said: dict[str, Any]) -> None:
+    unknown = sorted(said.keys() - KEYS.keys())
+    if unknown:
+        raise UsageError(
+            f"{file.name} has a key {unknown[0]!r} that is not known", remedy=f"known: {', '.join(KEYS)}"
+        )
+    wrong = next((key for key, value in said.items() if not isinstance(value, KEYS[key])), "")
+    if wrong:
+        raise UsageError(f"{file.name}: {wrong} cannot be {said[wrong]!r}")
+    if not said.get("programs") or not all(
+        isinstance(text, str) and text.strip() for text in said["programs"]
+    ):
+        raise UsageError(f"{file.name} names no programs", remedy='programs = ["./test -v", "bash ./all.sh"]')
+
+
+def _known(file: Path, said: dict[str, Any]) -> Known:
+    try:
+        expectations = tuple(
+            Expectation(each["test"], each.get("kernel", "*"), each.get("arch", "*"), each["reason"])
+            for each in said.get("expect", ())
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise UsageError(f"{file.name}: what is expected to fail needs test and reason") from None
+    return Known(expectations, (("*", said["setup"]),) if "setup" in said else ())
+
+
+class Machines:
+    """Fresh machines of one target; what they are made from is made when the first is asked for."""
+
+    def __init__(self, target: Target, options: CheckOptions) -> None:
+        self._target = target
+        self._options = options
+        self._prepared: Prepared | None = None
+        self._source: Source | None = None
+
+    @property
+    def prepared(self) -> Prepared:
+        """What they are made of; raises what preparing raises."""
+        if self._prepared is None:
+            self._prepared = prepare(self._target, self._options, SILENT, Cache.user(), login=True)
+        return self._prepared
+
+    def make(self) -> Cell:
+        """Return a machine; raises what preparing and booting raise."""
+        self._source = self._source or Source.of(self.prepared)
+        return self._source.make()
+
+
+def jobs(file: Path, options: CheckOptions) -> Iterator[Job]:
+    """Yield what a file names, target by target; raises UsageError."""
+    said = listed(file)
+    for target in replace(options, memory=max(options.memory, said.memory)).targets:
+        machines = Machines(target, options)
+        place = file.parent / said.directory.replace("{arch}", target.arch)
+        chosen = tuple(Step(said.name, command) for command in said.commands)
+        built = Built(place, tuple(step.program for step in chosen), {})
+        runner = Runner(said.name, built, said.known, machines.make, said.seconds)
+        for job in _jobs(runner, machines, target, chosen):
+            file = built.file(job.program)
+            yield job if file.is_file() else replace(job, run=partial(_missing, job.title, file))
+
+
+def _missing(title: str, file: Path) -> tuple[Result, ...]:
+    return (Result(title, Outcome.UNPROVEN, f"there is no {file}"),)
+
+
+def selftests(collection: str, options: CheckOptions) -> Iterator[Job]:
+    """Yield the kernel's selftests, built first where they are not in the cache; raises what that raises."""
+    for target in replace(options, memory=max(options.memory, SELFTESTS_MEMORY)).targets:
+        machines, cache = Machines(target, options), Cache.user()
+        tree = source_of(machines.prepared.kernel, Archive(cache, options.mirror, SILENT, sources=True))
+        built = build(collection, tree, target.arch, cache, SILENT)
+        scripts = {path.name: path.read_text(errors="replace") for path in built.directory.glob("*.sh")}
+        main = scripts.pop(SCRIPT, "")
+        runner = Runner(collection, built, Known.of(collection), machines.make, SECONDS)
+        yield from _jobs(runner, machines, target, steps(main, built.programs, "".join(scripts.values())))
+
+
+def _jobs(runner: Runner, machines: Machines, target: Target, chosen: tuple[Step, ...]) -> Iterator[Job]:
+    for step in chosen:
+        title = f"{runner.collection} / {step.name}"
+        yield Job(step.name, step.program, title, target.name, partial(_run, runner, machines, target, step))
+
+
+def _run(runner: Runner, machines: Machines, target: Target, step: Step) -> tuple[Result, ...]:
+    results = runner.run(step)
+    if not runner.known.expectations:
+        return results
+    return runner.known.applied(results, machines.prepared.kernel.release, target.arch)
