@@ -155,7 +155,8 @@ class Cells:
             self._drop_next()
             raise
         if self._is_for_one(target):
-            self._next = self._workers.submit(source.renew, self._used)
+            self._next = self._workers.submit(_at_rest, source, self._used)
+        cell.machine.run_on()
         return cell
 
     def _is_for_one(self, target: Target) -> bool:
@@ -211,6 +212,13 @@ class Cells:
         if self._next is None or self._next.cancelled():
             return self._used
         return self._next.result() if self._next.exception() is None else None
+
+
+def _at_rest(source: Source, used: Cell | None) -> Cell:
+    """Make a machine ready, which waits for its turn without growing older."""
+    cell = source.renew(used)
+    cell.machine.hold()
+    return cell
 
 
 def _result(future: Future[Made]) -> Made:

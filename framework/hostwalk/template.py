@@ -30,15 +30,17 @@ from hostwalk.machine.command import Payload, Wiring, kernel_cmdline, qemu_args
 from hostwalk.machine.frozen import BLOCK, RAM_FILE, STATE_FILE, digest_of, own_memory
 from hostwalk.machine.qemu import find_qemu
 from hostwalk.memory import ProcessVm, Region, SharedMap, file_ranges
+from hostwalk.target import Arch
 
 KIND = "template"
-RECIPE = "template-3"
+RECIPE = "template-4"
 FACTS_FILE = "facts.json"
 FORK_SECONDS = 20.0
 DOOR_SECONDS = 60.0
 SPARES = 2
 QUIET_NANOSECONDS = 300_000_000
 GREED = 3
+AHEAD_SECONDS = 4.0
 Made = tuple[int, int, int, int]
 
 
@@ -136,6 +138,10 @@ class Template:
         """Take a fork back; raises OSError, QmpCommandError, MachineError and what an agent raises."""
         cell.machine.check()
         cell.machine.hang_up()
+        if self.prepared.target.arch is Arch.X86_64 and cell.machine.ran.seconds > AHEAD_SECONDS:
+            raise MachineError(
+                "its time-stamp counter, which does not go back, is far ahead of the template's"
+            )
         own = self._rewinder(cell).rewind()
         if own * BLOCK > GREED * max(self.facts.fork_bytes, 1 << 20):
             raise MachineError(
@@ -160,12 +166,14 @@ class Template:
         return self._rewinders[machine]
 
     def _code(self) -> Mask | None:
-        """Return which blocks of the RAM file hold code; None where that is of no use, or not all of it is known.
+        """Return which blocks of the RAM file hold code; None where nothing is translated.
 
-        Users of a login may run any file, from pages that are not mapped yet.
+        Raises MachineError where not all of it is known: users of a login run files whose pages nobody has mapped.
         """
-        if self.accel.name != "tcg" or self.prepared.target.cpus > 1 or self.prepared.image.login:
+        if self.accel.name != "tcg":
             return None
+        if self.prepared.image.login:
+            raise MachineError("a machine that others have logged in to is not taken back")
         if not self._codes:
             ram = self.frozen.open_ram()
             try:

@@ -52,6 +52,8 @@ void init_system(void);
 int init_find_port(void);
 _Noreturn void fatal(const char *format, ...)
 	__attribute__((format(printf, 1, 2)));
+void warn(const char *format, ...)
+	__attribute__((format(printf, 1, 2)));
 
 /* buffer.c: bytes on their way. */
 struct buffer {

@@ -215,6 +215,7 @@ static bool client_receive(struct client *client)
 	if (size <= 0)
 		return size < 0 && (errno == EAGAIN || errno == EINTR);
 	if (client_talks_nonsense(client)) {
+		warn("subject %u talks nonsense: killed", client->number);
 		kill(client->process, SIGKILL);
 		buffer_free(&client->in);
 		if (fd >= 0)

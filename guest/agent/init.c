@@ -45,7 +45,7 @@ _Noreturn void fatal(const char *format, ...)
 	_exit(1);
 }
 
-static void warn(const char *format, ...)
+void warn(const char *format, ...)
 {
 	va_list arguments;
 

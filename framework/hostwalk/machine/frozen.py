@@ -12,7 +12,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,10 +23,12 @@ from hostwalk.deadline import Deadline
 from hostwalk.errors import GuestHungError
 from hostwalk.machine.machine import Machine
 from hostwalk.machine.qmp import Qmp, QmpCommandError
+from hostwalk.machine.vmstate import at_rest
 
 RAM_FILE, STATE_FILE, RESET_FILE = "ram", "devices", "reset.qcow2"
 SNAPSHOT = "ready"
 JOB_SECONDS = 10.0
+RESTS, REST_SECONDS = 20, 0.02
 BLOCK = mmap.PAGESIZE
 WITHOUT_RAM = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 
@@ -68,13 +70,24 @@ def freeze(machine: Machine, directory: Path) -> Frozen:
 
     Raises QmpCommandError where this QEMU cannot, OSError.
     """
-    with machine.stopped():
-        state = {"filename": str(directory / STATE_FILE), "live": False}
-        machine.qmp.execute("xen-save-devices-state", state)
+    with _resting(machine, directory / STATE_FILE):
         copy_sparsely(machine.ram_fd, machine.ram_size, directory / RAM_FILE)
         with suppress(QmpCommandError):
             _take_snapshot(machine.qmp, directory / RESET_FILE)
     return Frozen(directory)
+
+
+@contextmanager
+def _resting(machine: Machine, state: Path) -> Iterator[None]:
+    """Hold a machine still while its processors rest, or as it is if they never do; its devices' state in a file."""
+    for left in reversed(range(RESTS)):
+        state.unlink(missing_ok=True)
+        with machine.stopped():
+            machine.qmp.execute("xen-save-devices-state", {"filename": str(state), "live": False})
+            if at_rest(state.read_bytes()) or not left:
+                yield
+                return
+        machine.console.drain(Deadline.after(REST_SECONDS))
 
 
 def _take_snapshot(qmp: Qmp, target: Path) -> None:

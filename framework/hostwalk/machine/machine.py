@@ -30,7 +30,7 @@ from hostwalk.machine.accel import Accel
 from hostwalk.machine.command import SSH
 from hostwalk.machine.console import Console
 from hostwalk.machine.gdbstub import GdbStub
-from hostwalk.machine.pace import TIMED, Pace
+from hostwalk.machine.pace import TIMED, Pace, Stopwatch
 from hostwalk.machine.qmp import Event, Qmp, QmpCommandError
 from hostwalk.machine.registers import ARM64_NAMES, Registers, parse_info_registers
 from hostwalk.machine.reports import Report
@@ -121,6 +121,7 @@ class Machine:
     ``console``, ``registers``, the RAM) goes on working as far as QEMU lives. ``ram_fd`` is the RAM's memory
     file, of ``ram_size`` bytes, -1 where nobody but QEMU sees the RAM; ``port`` the agent's stream socket.
     ``name`` is what errors call the machine. ``on_stop`` is called on QMP's thread each time the guest has stopped.
+    ``ran`` is how long a fork has been running.
     """
 
     def __init__(self, plan: Plan, process: subprocess.Popen[bytes], command_line: str, ends: Ends) -> None:
@@ -143,6 +144,7 @@ class Machine:
         self.gdb = GdbStub(ends.gdb)
         self.on_stop: Callable[[], object] = _nothing
         self._pace = Pace(process.pid)
+        self.ran = Stopwatch()
         self._ssh: Ssh | None = None
         self.qmp: Qmp
 
@@ -159,6 +161,7 @@ class Machine:
     def _note(self, event: Event) -> None:
         if event.name in ("STOP", "RESUME"):
             self._running = event.name == "RESUME"
+            self.ran.note(running=self._running)
         if event.name == "STOP":
             self.gdb.drain()
             self.on_stop()
@@ -354,6 +357,11 @@ class Machine:
             self._depth -= 1
             if resume:
                 self._resume()
+
+    def hold(self) -> None:
+        """Stop the guest until ``run_on``."""
+        if self._running:
+            self.qmp.execute("stop")
 
     def run_on(self) -> None:
         """Let the guest run, whoever stopped it."""

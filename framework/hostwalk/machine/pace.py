@@ -51,3 +51,23 @@ class Pace:
         """Whether QEMU had less than half a processor since the first look that is kept: no guest spins so slowly."""
         then, before = self._notes[0]
         return self._used(self._pid) - before < ENOUGH * (self._clock() - then)
+
+
+class Stopwatch:
+    """How long a guest has been running, all in all: what its time-stamp counter counts."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._since: float | None = None
+
+    def note(self, *, running: bool) -> None:
+        """Take note that it runs from now on, or does not."""
+        now = time.monotonic()
+        if self._since is not None:
+            self._before += now - self._since
+        self._since = now if running else None
+
+    @property
+    def seconds(self) -> float:
+        """How long, up to now."""
+        return self._before + (time.monotonic() - self._since if self._since is not None else 0.0)

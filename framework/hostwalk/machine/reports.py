@@ -65,7 +65,8 @@ KINDS = (
     Kind("bug", r"kernel BUG at ", True, _END_TRACE),
     Kind("oops", r"(?:BUG: (?:kernel NULL pointer|unable to handle)|Unable to handle kernel |Oops: "
          r"|Internal error: |(?:traps: )?general protection fault(?!.* ip:)|double fault: "
-         r"|stack segment: |invalid opcode: |int3: )", True, _END_TRACE),
+         r"|stack segment: |invalid opcode: |int3: |traps: PANIC: double fault|\S+: Corrupted page table at "
+         r"|Bad pagetable: )", True, _END_TRACE),
     Kind("lockdep", r"WARNING: (?:possible |inconsistent |suspicious RCU|bad unlock|held lock|lock held)"
          r"|WARNING: .*still held|INFO: (?:possible|trying to register non-static)|=\[ BUG: ", False),
     Kind("bug", r"BUG: ", True),

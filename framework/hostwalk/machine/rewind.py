@@ -32,7 +32,8 @@ class Rewinder:
 
     Code that TCG has translated stays valid if the snapshot leaves it alone (see vmstate.py) and every page that
     holds code in the template, ``code``, is as it was: what the guest writes anywhere, QEMU notices, but not what
-    is written here. After a change of such a page, all translated code is dropped.
+    is written here. A machine that has changed such a page is not taken back, for from version 10.2 on QEMU drops
+    translated code only when it stops by itself to load a state.
     """
 
     def __init__(self, machine: Machine, frozen: Frozen, code: Mask | None = None) -> None:
@@ -53,9 +54,8 @@ class Rewinder:
         self._memory = ProcessVm(machine.pid, whole)
         self._image = os.memfd_create("hostwalk-reset")
         os.pwrite(self._image, devices, 0)
-        self._snapshot = _snapshot(devices)
+        self.warm = code is not None and self._cut(devices)
         self._firmware: Numbers | None = None
-        self.warm = False
         self._attach()
 
     def _attach(self) -> None:
@@ -67,11 +67,11 @@ class Rewinder:
     def rewind(self) -> int:
         """Take the fork back and let it run; return how many pages were its own.
 
-        Raises MachineError when QEMU does not load the state, and what QMP raises.
+        Raises MachineError when it has changed its code, or QEMU does not load the state, and what QMP raises.
         """
         with self._machine.stopped():
             own = self._own()
-            self._choose(own)
+            self._check_code(own)
             self._restore(own)
             refusal = self._machine.qmp.hmp(f"loadvm {SNAPSHOT}").strip()
             if refusal:
@@ -86,12 +86,19 @@ class Rewinder:
         self._bytes.close()
         os.close(self._image)
 
-    def _choose(self, own: Numbers) -> None:
-        """Have the next load keep translated code, or drop it."""
-        if self._snapshot is None or self._snapshot.warm is None or self._code is None:
-            return
-        self.warm = not len(self._changed(own[self._code[own]]))
-        self._snapshot.put(self._image, self._snapshot.warm if self.warm else self._snapshot.state)
+    def _cut(self, devices: bytes) -> bool:
+        """Have loads keep translated code, and say whether that can be."""
+        with suppress(ValueError):
+            snapshot = Snapshot.of(devices)
+            if snapshot.warm is not None:
+                snapshot.put(self._image, snapshot.warm)
+                return True
+        return False
+
+    def _check_code(self, own: Numbers) -> None:
+        """Raise MachineError where the guest's code is not the template's any more."""
+        if self._code is not None and len(changed := self._changed(own[self._code[own]])):
+            raise MachineError(f"{len(changed)} pages of code have changed: QEMU may have translated them")
 
     def _changed(self, pages: Numbers) -> Numbers:
         """Return which of these pages are not as they are in the template."""
@@ -111,12 +118,6 @@ class Rewinder:
 
     def _restore(self, pages: Numbers) -> None:
         self._memory.write_from(self._bytes, [(first * BLOCK, last * BLOCK) for first, last in _runs(pages)])
-
-
-def _snapshot(image: bytes) -> Snapshot | None:
-    with suppress(ValueError):
-        return Snapshot.of(image)
-    return None
 
 
 def own_pages(pid: int, host: int, size: int) -> Numbers:

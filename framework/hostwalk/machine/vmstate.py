@@ -1,29 +1,39 @@
-"""The state of a machine's devices as QEMU keeps it in a qcow2 image: an internal snapshot.
+"""The state of a machine's devices as QEMU writes it: a stream of sections, in a file or in a qcow2 image.
 
-Only what is needed to leave one section out of it. ``cpu_common`` (QEMU, cpu_common_post_load()) holds two numbers,
-and loading it drops all code that TCG has translated, which then takes ten times what the loading took. What the
-numbers say, a reset of the board, which comes before a load, says too: no interrupt waits, and a processor that
-was halted wakes once for nothing.
+Only what is needed to know whether the processors are at rest, and to leave one section out. ``cpu_common`` (QEMU,
+cpu_common_post_load()) holds two numbers, and loading it drops all code that TCG has translated, which then takes ten
+times what the loading took. What the numbers say of a processor at rest, a reset of the board, which comes before a
+load, says too: no interrupt waits, and the first processor, which was halted, wakes once for nothing.
 
-Sources: QEMU's docs/interop/qcow2.txt, migration/savevm.c (sections), cpu.c (vmstate_cpu_common).
+Sources: QEMU's docs/interop/qcow2.txt, migration/savevm.c (sections), cpu.c (vmstate_cpu_common),
+hw/core/cpu-common.c (cpu_common_reset).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import struct
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
 STREAM_MAGIC = b"QEVM"
-SECTION_FULL, SECTION_FOOTER = 0x04, 0x7E
-COMMON = b"cpu_common"
-COMMON_VERSION = 1
 _OFFSET = (1 << 56) - 512
-_HEAD = struct.Struct(f">BIB{len(COMMON)}sII")
-_NUMBERS = struct.Struct(">II")
-_FOOT = struct.Struct(">BI")
+_COMMON = re.compile(
+    rb"\x04(?P<section>.{4})\x0acpu_common(?P<instance>.{4})\0\0\0\x01"
+    rb"(?P<halted>.{4})(?P<interrupts>.{4})\x7e(?P=section)",
+    re.DOTALL,
+)
+_ANY_COMMON = b"\x0acpu_common"
+
+
+def at_rest(stream: bytes) -> bool:
+    """Return whether every processor of a stream is halted, and no interrupt waits for it."""
+    found = tuple(_COMMON.finditer(stream))
+    return len(found) == stream.count(_ANY_COMMON) > 0 and all(
+        int.from_bytes(each["halted"]) == 1 and int.from_bytes(each["interrupts"]) == 0 for each in found
+    )
 
 
 @dataclass(frozen=True)
@@ -55,27 +65,16 @@ class Snapshot:
         entries = struct.unpack_from(f">{-(-size // cluster)}Q", image, level2 & _OFFSET)
         places = tuple(entry & _OFFSET for entry in entries)
         state = b"".join(image[place : place + cluster] for place in places)[:size]
-        if state[:4] != STREAM_MAGIC:
-            raise ValueError("the snapshot does not begin like QEMU's stream")
+        if state[:4] != STREAM_MAGIC or not all(places):
+            raise ValueError("the snapshot does not begin like QEMU's stream, or has holes")
         return cls(places, cluster, state)
 
     @cached_property
     def warm(self) -> bytes | None:
-        """The state, as long as before, that leaves translated code alone; None where it has to be loaded whole.
-
-        That is with several processors, with one for which an interrupt waits, and with a section of another form.
-        """
-        start = self.state.find(bytes((len(COMMON),)) + COMMON) - 5
-        if start < 0 or self.state.count(bytes((len(COMMON),)) + COMMON) != 1:
+        """The state, as long as before, that leaves translated code alone; None where it has to be loaded whole."""
+        if not at_rest(self.state):
             return None
-        kind, section, _, _, _, version = _HEAD.unpack_from(self.state, start)
-        _, interrupts = _NUMBERS.unpack_from(self.state, start + _HEAD.size)
-        foot = start + _HEAD.size + _NUMBERS.size
-        plain = (kind, version, interrupts) == (SECTION_FULL, COMMON_VERSION, 0)
-        if not plain or _FOOT.unpack_from(self.state, foot) != (SECTION_FOOTER, section):
-            return None
-        rest = self.state[foot + _FOOT.size :]
-        return self.state[:start] + rest + bytes(len(self.state) - start - len(rest))
+        return _COMMON.sub(b"", self.state).ljust(len(self.state), b"\0")
 
     def put(self, image: int, state: bytes) -> None:
         """Write a state, as long as this one, in its place in an image file."""

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from hostwalk.machine.vmstate import Snapshot
+from hostwalk.machine.vmstate import Snapshot, at_rest
 
 CLUSTER = 1 << 16
 RAM = (
@@ -53,9 +53,10 @@ def test_the_state_is_found_wherever_its_clusters_are() -> None:
     assert Snapshot.of(image(state)).state == state
 
 
-def test_the_warm_state_lacks_the_section_and_nothing_else() -> None:
-    snapshot = Snapshot.of(image(stream(RAM, common(), CPU)))
-    without = stream(RAM, CPU)
+@pytest.mark.parametrize("more", [(), (common(section=6), CPU)], ids=["one processor", "two"])
+def test_the_warm_state_lacks_the_section_and_nothing_else(more: tuple[bytes, ...]) -> None:
+    snapshot = Snapshot.of(image(stream(RAM, common(), CPU, *more)))
+    without = stream(RAM, CPU, *more[1:])
     assert snapshot.warm is not None
     assert len(snapshot.warm) == len(snapshot.state)
     assert snapshot.warm[: len(without)] == without
@@ -68,13 +69,20 @@ def test_the_warm_state_lacks_the_section_and_nothing_else() -> None:
         (RAM, common(interrupts=2), CPU),
         (RAM, common(version=2), CPU),
         (RAM, common(more=b"\x05sub"), CPU),
-        (RAM, common(), common(section=6), CPU),
+        (RAM, common(halted=0), CPU),
+        (RAM, common(), CPU, common(halted=0, section=6)),
         (RAM, CPU),
     ],
-    ids=["an interrupt waits", "another version", "a subsection", "two processors", "none"],
+    ids=["an interrupt waits", "another version", "a subsection", "at work", "the second at work", "none"],
 )
 def test_a_state_that_says_more_is_loaded_whole(sections: tuple[bytes, ...]) -> None:
     assert Snapshot.of(image(stream(*sections))).warm is None
+
+
+def test_processors_at_rest() -> None:
+    assert at_rest(stream(RAM, common(), CPU, common(section=6), CPU))
+    assert not at_rest(stream(RAM, common(), CPU, common(interrupts=16, section=6), CPU))
+    assert not at_rest(stream(RAM, CPU))
 
 
 def test_states_take_each_other_s_place_in_the_image() -> None:
@@ -94,8 +102,15 @@ def test_states_take_each_other_s_place_in_the_image() -> None:
 
 @pytest.mark.parametrize(
     "damaged",
-    [b"", b"QFI\xfb", image(stream(), snapshots=2), image(b"no stream"), image(stream())[: 3 * CLUSTER]],
-    ids=["empty", "cut", "two snapshots", "another stream", "cut in the tables"],
+    [
+        b"",
+        b"QFI\xfb",
+        image(stream(), snapshots=2),
+        image(b"no stream"),
+        image(stream())[: 3 * CLUSTER],
+        image(stream(RAM), places=(7, 0)),
+    ],
+    ids=["empty", "cut", "two snapshots", "another stream", "cut in the tables", "a hole"],
 )
 def test_an_image_that_is_not_understood_is_refused(damaged: bytes) -> None:
     with pytest.raises(ValueError, match=r"snapshot|stream|cut"):
