@@ -149,7 +149,8 @@ def _arguments(options: CheckOptions) -> list[str]:
     selected = [str(contract / nodeid) for nodeid in options.nodeids] or [str(contract)]
     return [
         *selected,
-        "-p", "hostwalk.plugin", "-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={contract}",
+        "-p", "hostwalk.plugin", "-p", "no:cacheprovider", "-p", "no:tmpdir", "-c", os.devnull,
+        f"--rootdir={contract}",
         "-q", "-s", "--tb=short", "--no-header", "--import-mode=importlib",
         *(["-p", "xdist.plugin", "-n", options.workers] if _is_shared_out(options) else []),
         *(["--pdb", "--no-summary"] if options.pdb else []),

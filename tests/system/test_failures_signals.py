@@ -37,13 +37,13 @@ def hostwalk(warm_cache: Path, tmp_path: Path) -> Hostwalk:
     return Hostwalk(tmp_path, warm_cache, program_with(claims))
 
 
-def in_mid_claim(hostwalk: Hostwalk) -> tuple[subprocess.Popen[str], int]:
+def in_mid_claim(hostwalk: Hostwalk, workers: str = "0") -> tuple[subprocess.Popen[str], int]:
     """Start a run, wait until an operation is under way; return the run and QEMU's process number."""
     pipe = hostwalk.place / "pipe"
     os.mkfifo(pipe)
     fd = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     with open(fd) as reader:  # noqa: PTH123
-        process = hostwalk.start(*CHECK, SAY_TO=str(pipe))
+        process = hostwalk.start(*CHECK, "-n", workers, SAY_TO=str(pipe))
         poll = select.poll()
         poll.register(reader, select.POLLIN)
         assert poll.poll(START_SECONDS * 1000)
@@ -52,7 +52,7 @@ def in_mid_claim(hostwalk: Hostwalk) -> tuple[subprocess.Popen[str], int]:
 
 def in_mid_boot(hostwalk: Hostwalk) -> subprocess.Popen[str]:
     """Start a run and wait until it says that it boots."""
-    process = hostwalk.start(*CHECK)
+    process = hostwalk.start(*CHECK, "-n", "0")
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("boot "):
@@ -67,8 +67,11 @@ def end_by(hostwalk: Hostwalk, process: subprocess.Popen[str], signum: int) -> E
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_mid_claim_ends_it(hostwalk: Hostwalk, signum: signal.Signals, status: int) -> None:
-    process, qemu = in_mid_claim(hostwalk)
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_signal_in_mid_claim_ends_it(
+    hostwalk: Hostwalk, signum: signal.Signals, status: int, workers: str
+) -> None:
+    process, qemu = in_mid_claim(hostwalk, workers)
     done = end_by(hostwalk, process, signum)
     assert done.status == status
     assert done.explains(f"hostwalk: interrupted by {signum.name}")
@@ -82,8 +85,9 @@ def test_a_signal_in_mid_boot_ends_it(hostwalk: Hostwalk, signum: signal.Signals
     assert done.explains(f"hostwalk: interrupted by {signum.name}")
 
 
-def test_a_killed_run_leaves_nothing(hostwalk: Hostwalk, tmp_path: Path) -> None:
-    process, qemu = in_mid_claim(hostwalk)
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_killed_run_leaves_nothing(hostwalk: Hostwalk, tmp_path: Path, workers: str) -> None:
+    process, qemu = in_mid_claim(hostwalk, workers)
     assert qemu in hostwalk.children()
     assert end_by(hostwalk, process, signal.SIGKILL).status == -signal.SIGKILL
     assert has_ended(qemu, END_SECONDS)
