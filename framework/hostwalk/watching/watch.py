@@ -57,10 +57,11 @@ class Watch(ABC):
         self._number = 0
         with self.machine.stopped():
             moment = cell.moment()
-            first = look(moment, moment.linux.task(pid))
+            task = moment.linux.task(pid)
+            first = look(moment, task)
         if first is None:
             raise WalkError(f"process {pid} has no address space to watch")
-        self._seen[pid] = first
+        self._seen[task.tgid] = first
         self._prelude = first.mm if from_exec else 0
 
     @abstractmethod
