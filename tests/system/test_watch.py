@@ -56,6 +56,22 @@ int main(int argc, char **argv)
 """
 
 
+SPAWNER = """
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void)
+{
+	int status;
+
+	if (!vfork()) {
+		execl("/bin/true", "true", (char *)0);
+		_exit(1);
+	}
+	return wait(&status) < 0;
+}
+"""
+
+
 @pytest.fixture(scope="module")
 def prepared(session: Session, target: Target) -> Prepared:
     return prepare(target, session.options, SILENT, Cache.user(), login=True)
@@ -71,8 +87,11 @@ def guest(prepared: Prepared, program: Path) -> Iterator[Cell]:
 
 @pytest.fixture(scope="module")
 def program(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = tmp_path_factory.mktemp("watched") / "program.c"
-    source.write_text(PROGRAM)
+    return compiled(target, tmp_path_factory.mktemp("watched") / "program.c", PROGRAM)
+
+
+def compiled(target: Target, source: Path, text: str) -> Path:
+    source.write_text(text)
     built = source.with_suffix("")
     argv = [toolchain.find(target.arch).cc, "-static", "-O1", "-o", str(built), str(source)]
     subprocess.run(argv, check=True, timeout=SECONDS)
@@ -127,6 +146,22 @@ def test_children_are_watched_and_copy_on_write_is_seen(guest: Cell) -> None:
     assert copied.moved
     assert "+writable" in copied.words
     assert [sample.occasion for sample in samples if sample.pid == samples[0].pid][-1] == "exit"
+
+
+def test_a_child_that_runs_before_its_parent_goes_on_is_watched_from_its_first_call(
+    guest: Cell, tmp_path: Path
+) -> None:
+    guest.machine.ssh(deadline()).put(
+        compiled(guest.target, tmp_path / "spawner.c", SPAWNER), "/root/spawner"
+    )
+    with watched(guest, ["./spawner"], deadline=deadline()) as run:
+        samples = list(run)
+    assert run.finished is not None
+    assert run.finished.status == 0
+    child = [sample for sample in samples if sample.pid != samples[0].pid]
+    assert child[0].occasion == "forked"
+    assert [sample.comm for sample in of(child, "execve")] == ["true"]
+    assert child[-1].occasion == "exit"
 
 
 def test_two_runs_tell_the_same(prepared: Prepared, program: Path) -> None:

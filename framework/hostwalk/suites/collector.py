@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".hostwalk.toml"
 OPTION = "--hostwalk-kselftest"
+LINE = "hostwalk_line"
+"""Where a worker of pytest-xdist keeps the id of a report: xdist insists on that of the item."""
 _SKIPS = (Outcome.SKIP, Outcome.XFAIL)
 
 
@@ -40,6 +42,12 @@ class Collecting:
 
     def __init__(self, options: CheckOptions) -> None:
         self._options = options
+        self._session: pytest.Session | None = None
+        self._told: set[str] = set()
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Take the session, which counts tests."""
+        self._session = session
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """Take a file that names programs."""
@@ -68,12 +76,28 @@ class Collecting:
         if not isinstance(item, Program):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        made = tuple(reports(item, item.job.run()))
-        item.session.testscollected += len(made) - 1
-        for report in made:
+        for report in reports(item, item.job.run()):
+            if hasattr(item.config, "workerinput"):
+                setattr(report, LINE, report.nodeid)
+                report.nodeid = item.nodeid
+            else:
+                self._count(item.nodeid)
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_from_serializable(self, data: dict[str, Any]) -> None:
+        """Give a report that came from a worker its own id, and leave the rest to pytest."""
+        if LINE in data:
+            self._count(data["nodeid"])
+            data["nodeid"] = data.pop(LINE)
+
+    def _count(self, nodeid: str) -> None:
+        """Count each report of an item but its first as one more test, for pytest's percentage."""
+        if nodeid in self._told and self._session is not None:
+            self._session.testscollected += 1
+        self._told.add(nodeid)
 
 
 class Programs(pytest.File):

@@ -57,10 +57,11 @@ class Watch(ABC):
         self._number = 0
         with self.machine.stopped():
             moment = cell.moment()
-            first = look(moment, moment.linux.task(pid))
+            task = moment.linux.task(pid)
+            first = look(moment, task)
         if first is None:
             raise WalkError(f"process {pid} has no address space to watch")
-        self._seen[pid] = first
+        self._seen[task.tgid] = first
         self._prelude = first.mm if from_exec else 0
 
     @abstractmethod
@@ -270,7 +271,7 @@ class Points(Watch):
             self._returned(hit, moment, pending)
             return
         task = Task(moment.linux, self._current(hit, moment.linux))
-        if task.tgid not in self._seen:
+        if task.tgid not in self._seen and not self._adopts(moment, task):
             return
         if hit.pc == self._exit:
             self._exits(moment, task)
@@ -313,6 +314,14 @@ class Points(Watch):
 
     def _forget(self, sp: int) -> None:
         self._breakpoints.remove(self._pending.pop(sp).returns_to)
+
+    def _adopts(self, moment: Moment, task: Task) -> bool:
+        """Watch a child that comes here before its parent's call has returned, as one of vfork(2) does."""
+        if self._children:
+            parent = moment.linux.member(task.address, "struct task_struct", "real_parent")
+            if Task(moment.linux, parent).tgid in self._seen:
+                self._follow(moment, task.tgid)
+        return task.tgid in self._seen
 
     def _follow(self, moment: Moment, pid: int) -> None:
         """Watch a process that was made, if it is one; a thread is part of its process."""

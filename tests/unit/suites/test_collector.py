@@ -13,6 +13,7 @@ import pytest
 from hostwalk.errors import ResolveError, UsageError
 from hostwalk.options import CheckOptions
 from hostwalk.suites import programs
+from hostwalk.suites.collector import LINE, Collecting
 from hostwalk.suites.outcome import Outcome, Result
 from hostwalk.suites.programs import Job, listed
 
@@ -95,6 +96,17 @@ def test_each_result_is_a_report_of_its_own(suite: Path) -> None:
     assert "crash: killed by SIGABRT (after maps)" in said
     assert "not ok 2 ring" in said
     assert "110%" not in said
+
+
+def test_a_report_of_a_worker_s_has_its_own_id_again() -> None:
+    """xdist refuses a report whose id is not its item's; how a report travels is pytest's."""
+    collecting = Collecting(CheckOptions())
+    data = {"nodeid": "ring.hostwalk.toml::ring", LINE: "ring.hostwalk.toml::ring::maps", "outcome": "passed"}
+    assert collecting.pytest_report_from_serializable(data) is None
+    assert data == {"nodeid": "ring.hostwalk.toml::ring::maps", "outcome": "passed"}
+    other = {"nodeid": "test_x.py::test"}
+    collecting.pytest_report_from_serializable(other)
+    assert other == {"nodeid": "test_x.py::test"}
 
 
 def test_junit_has_them_all(suite: Path) -> None:
