@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -34,6 +35,10 @@ class Result(StrEnum):
 
 
 EXIT_STATUS = {Result.REPRODUCES: 1, Result.KEPT: 0, Result.OTHER: 3, Result.UNPROVEN: 3}
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +117,20 @@ def stage_for(
         return Stage.of(prepared, seed)
 
 
-def perform(script: Script, cell: Cell) -> Outcome:
-    """Run a script in a process of a machine, and judge how it ended."""
+def perform(script: Script, cell: Cell, ending: Callable[[], None] = _nothing) -> Outcome:
+    """Run a script in a process of a machine, and judge how it ended.
+
+    ``ending`` is called when all is done or something has failed, while the process is still there.
+    """
     witness = Witness(cell)
     error: Exception | None = None
     try:
         with cell.agent.spawn() as subject:
-            _act(script, witness, subject)
-            _look(script.shows, witness)
+            try:
+                _act(script, witness, subject)
+                _look(script.shows, witness)
+            finally:
+                ending()
         _look_back(script.shows, witness)
     except pytest.skip.Exception as skipped:
         return Outcome(Result.UNPROVEN, said=f"it says nothing here: {skipped.msg}")
