@@ -25,15 +25,15 @@ from hostwalk.repro.run import Outcome, Result, perform
 from hostwalk.repro.script import Script
 
 TRIES = 3
-VERDICT = "verdict"
+VERDICT, END = "verdict", "end"
 OPERATION_SECONDS = 60.0
 LIMIT = 256 << 20
 
 
 def record(script: Script, prepared: Prepared, limit: int = LIMIT) -> Recording:
-    """Run a script plainly, then record it; raises HostwalkError when it does not reproduce, UsageError for a large log.
+    """Run a script plainly, then record it.
 
-    The target is to be one of TCG. A failure that does not always come has three tries.
+    Raises HostwalkError when it does not reproduce, UsageError for a large log, and what a boot raises. The target is to be one of TCG. A failure that does not always come has three tries.
     """
     seconds, outcome = _timed(lambda: boot(prepared), script)
     _require(outcome, "on a plain machine")
@@ -58,13 +58,18 @@ def _require(outcome: Outcome, where: str) -> None:
     raise error
 
 
-def _timed(make: Callable[[], Cell], script: Script, ending: Callable[[Cell], None] | None = None) -> tuple[float, Outcome]:
+def _timed(
+    make: Callable[[], Cell], script: Script, ending: Callable[[Cell, str], None] = lambda _cell, _what: None
+) -> tuple[float, Outcome]:
+    """Run a script; return the seconds up to its end and the outcome. ``ending`` is told of the verdict and the end."""
     start = time.monotonic()
     cell = make()
     try:
         cell.agent.seconds = OPERATION_SECONDS
-        outcome = perform(script, cell, (lambda: ending(cell)) if ending else lambda: None)
-        return time.monotonic() - start, outcome
+        outcome = perform(script, cell, lambda: ending(cell, VERDICT))
+        seconds = time.monotonic() - start
+        ending(cell, END)
+        return seconds, outcome
     finally:
         cell.close()
 
@@ -86,9 +91,10 @@ def _recorded(script: Script, prepared: Prepared, limit: int, plain: float) -> t
                 finally:
                     _finish(machine)
 
-        def ending(cell: Cell) -> None:
-            course.what = lambda: VERDICT
-            halted(cell)
+        def ending(cell: Cell, what: str) -> None:
+            course.what = lambda: what
+            with cell.machine.stopped():
+                pass
 
         seconds, outcome = _timed(lambda: boot(prepared, start=start), script, ending)
         data = _whole(log)
@@ -107,12 +113,6 @@ def _finish(machine: Machine) -> None:
     with suppress(HostwalkError):
         machine.qmp.execute("quit")
         machine.ending()
-
-
-def halted(cell: Cell) -> None:
-    """Halt once more: where the verdict falls."""
-    with cell.machine.stopped():
-        pass
 
 
 def _whole(descriptor: int) -> bytes:
@@ -138,7 +138,10 @@ def statement(script: Script) -> str:
 
 
 def _frame(frame: FrameType | None, script: Script) -> FrameType | None:
-    while frame is not None and (frame.f_code.co_filename, frame.f_code.co_name) != (str(script.path), script.test):
+    while frame is not None and (frame.f_code.co_filename, frame.f_code.co_name) != (
+        str(script.path),
+        script.test,
+    ):
         frame = frame.f_back
     return frame
 

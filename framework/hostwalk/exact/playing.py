@@ -43,7 +43,7 @@ class Listening(socket.socket):
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay showed: of each mark whether the RAM was the same, the outcome, and how long it took."""
+    """What a replay showed: of each mark up to the verdict whether the RAM was the same, the outcome, the seconds."""
 
     equal: tuple[bool, ...]
     outcome: Outcome
@@ -106,10 +106,11 @@ class Player:
     @contextmanager
     def bare(self, regions: Regions) -> Iterator[Playback]:
         """Lend a machine that waits before its first instruction; its RAM lies in ``regions``."""
-        with self._launched(Deadline.after(BOOT_SECONDS)) as machine:
-            machine.course = Replayed(())
-            with SharedMap(machine.ram_fd, regions) as memory:
-                yield Playback(machine, memory)
+        with (
+            self._launched(Deadline.after(BOOT_SECONDS)) as machine,
+            SharedMap(machine.ram_fd, regions) as memory,
+        ):
+            yield Playback(machine, memory)
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,9 @@ def player(recording: Recording, kernel: Kernel, cache: Cache) -> Player:
             remedy=f"install QEMU {pin.qemu}, or record it again: hostwalk repro record --exact SCRIPT",
         )
     prepared = Prepared(target, kernel, _image(recording, cache))
-    if command(prepared) != recording.command:
+    if (now := command(prepared)) != recording.command:
         raise UsageError(
-            f"it was recorded on another machine than hostwalk makes here: {_difference(command(prepared), recording.command)}",
+            f"it was recorded on another machine than hostwalk makes: {_difference(now, recording.command)}",
             remedy="record it again: hostwalk repro record --exact SCRIPT",
         )
     return Player(recording, prepared)
@@ -166,9 +167,7 @@ def _difference(now: str, then: str) -> str:
 def _image(recording: Recording, cache: Cache) -> Image:
     """Return the recorded image: its initramfs in the cache, its tables as they were recorded."""
     digest = hashlib.sha256(recording.initramfs).hexdigest()
-    entry = cache.entry(
-        "exact", digest, lambda directory: _wrote(directory / INITRAMFS, recording.initramfs)
-    )
+    entry = cache.entry("exact", digest, lambda directory: _wrote(directory / INITRAMFS, recording.initramfs))
     path: Path = entry / INITRAMFS
     return Image(path, path, path, Layout(recording.abi), Layout(recording.layout), digest)
 

@@ -45,8 +45,9 @@ class Cost:
 class Recording:
     """An execution of ``script`` on ``pin``.
 
-    ``command`` is QEMU's command line without places, ``marks`` the halts, the last one before the verdict;
-    ``said`` what failed. ``layout`` and ``abi`` are the tables of its exerciser and agent.
+    ``command`` is QEMU's command line without places, ``marks`` the halts, the last but one where the verdict
+    falls, before the process ends; ``said`` what failed. ``layout`` and ``abi`` are
+    the tables of its exerciser and agent.
     """
 
     pin: Pin
@@ -63,7 +64,7 @@ class Recording:
     @property
     def verdict(self) -> int:
         """The number of the mark at which the verdict fell."""
-        return len(self.marks) - 1
+        return len(self.marks) - 2
 
     def save(self, path: Path) -> int:
         """Write it; return its size in bytes. Raises UsageError."""
@@ -100,7 +101,8 @@ class Recording:
                 return cls._of(facts, {name: _part(archive, name) for name in (LOG, INITRAMFS, SCRIPT)})
         except OSError as error:
             raise UsageError(
-                f"{path} cannot be read: {error.strerror}", remedy="give a file of hostwalk repro record --exact"
+                f"{path} cannot be read: {error.strerror}",
+                remedy="give a file of hostwalk repro record --exact",
             ) from error
         except _DAMAGED as error:
             raise UsageError(
@@ -114,8 +116,8 @@ class Recording:
             if hashlib.sha256(data).hexdigest() != facts["digests"][name]:
                 raise ValueError(f"{name} is not what was recorded")
         marks = tuple(Mark(**mark) for mark in facts["marks"])
-        if not marks:
-            raise ValueError("it has no marks")
+        if len(marks) < 2:
+            raise ValueError("it has too few marks")
         script = parse(parts[SCRIPT].decode(), Path(facts["name"]))
         return cls(
             Pin(**facts["pin"]), script, facts["command"], marks, facts["said"], Cost(**facts["cost"]),

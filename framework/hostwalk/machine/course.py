@@ -9,19 +9,24 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hostwalk.deadline import Deadline
 from hostwalk.errors import GuestHungError, MachineError, Phase, UsageError
+from hostwalk.target import Arch
 
 if TYPE_CHECKING:
     from hostwalk.machine.machine import Machine
 
 STALLED_SECONDS = 60.0
 POKE_SECONDS = 0.01
+WFI = "0xd503207f"
 SHORTEST_PAUSE = 0.0002
 
 
@@ -45,7 +50,12 @@ class Course:
 
 @dataclass(frozen=True)
 class Mark:
-    """A halt: after how many instructions, the SHA-256 of the RAM, and what the host was about to do."""
+    """A halt: after how many instructions, the SHA-256 of the RAM, and what the host was about to do.
+
+    Where all processors idle, the count is that before the instruction with which the last one went to rest, which
+    changes no memory: a replay that is halted while they idle goes on taking clock readings out of its log, some of
+    which belong to the time after the halt, and then gets no further.
+    """
 
     icount: int
     ram: str
@@ -67,7 +77,9 @@ class Recorded(Course):
     def halt(self, machine: Machine) -> bool:
         """Hold the guest still and keep a mark."""
         resume = super().halt(machine)
-        self.marks.append(Mark(icount(machine), ram_digest(machine), self.what()))
+        count = icount(machine) - idles(machine)
+        with paused(machine.pid):
+            self.marks.append(Mark(count, ram_digest(machine), self.what()))
         return resume
 
     def watch(self, machine: Machine) -> None:
@@ -141,7 +153,32 @@ def await_stop(machine: Machine, count: int) -> None:
         elif time.monotonic() - since > STALLED_SECONDS:
             raise GuestHungError(f"the replay got no further than instruction {now} of {count}")
     if (now := icount(machine)) != count:
-        raise MachineError(f"the replay stopped at instruction {now}, not at {count}: it is not what was recorded")
+        raise MachineError(
+            f"the replay stopped at instruction {now}, not at {count}: it is not what was recorded"
+        )
+
+
+def idles(machine: Machine) -> bool:
+    """Return whether all processors of a machine that is held still have gone to rest: HLT, WFI."""
+    return all(_rests(machine, cpu) for cpu in range(machine.target.cpus))
+
+
+def _rests(machine: Machine, cpu: int) -> bool:
+    shown = machine.qmp.hmp("info registers", cpu)
+    if machine.target.arch is Arch.X86_64:
+        return "HLT=1" in shown
+    pc = re.search(r"\bPC=([0-9a-f]{16})", shown)
+    return pc is not None and WFI in machine.qmp.hmp(f"x /1wx {int(pc[1], 16) - 4:#x}", cpu)
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """Keep QEMU itself from running, which else writes clock readings into its log even while its guest is halted."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def icount(machine: Machine) -> int:

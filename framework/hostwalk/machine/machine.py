@@ -33,7 +33,7 @@ from hostwalk.machine.course import Course
 from hostwalk.machine.gdbstub import GdbStub
 from hostwalk.machine.pace import TIMED, Pace, Stopwatch
 from hostwalk.machine.qmp import Event, Qmp, QmpCommandError
-from hostwalk.machine.registers import ARM64_NAMES, Registers, parse_info_registers
+from hostwalk.machine.registers import ARM64_FRAME, ARM64_NAMES, Registers, parse_info_registers
 from hostwalk.machine.reports import Report
 from hostwalk.target import Arch, Target
 
@@ -385,11 +385,15 @@ class Machine:
         except MachineDiedError:
             pass
 
-    def registers(self, cpu: int = 0) -> Registers:
-        """Return the system registers of a processor, read while the guest is held still."""
+    def registers(self, cpu: int = 0, *, frame: bool = False) -> Registers:
+        """Return the system registers of a processor, read while the guest is held still.
+
+        ``frame``: on arm64 those of the running function too, which x86-64 has among them anyway.
+        """
+        names = (*ARM64_NAMES, *ARM64_FRAME) if frame else ARM64_NAMES
         with self.stopped():
             if self.target.arch is Arch.X86_64:
                 values = parse_info_registers(self.qmp.hmp("info registers", cpu))
             else:
-                values = self.gdb.read(cpu, ARM64_NAMES, self.qmp)
+                values = self.gdb.read(cpu, names, self.qmp)
         return Registers(self.target.arch, values, cpu)
