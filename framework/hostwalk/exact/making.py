@@ -31,9 +31,9 @@ LIMIT = 256 << 20
 
 
 def record(script: Script, prepared: Prepared, limit: int = LIMIT) -> Recording:
-    """Run a script plainly, then record it.
+    """Run a script plainly, then record it, on a target of TCG; a failure that does not always come has three tries.
 
-    Raises HostwalkError when it does not reproduce, UsageError for a large log, and what a boot raises. The target is to be one of TCG. A failure that does not always come has three tries.
+    Raises HostwalkError when it does not reproduce, UsageError for a large log, and what a boot raises.
     """
     seconds, outcome = _timed(lambda: boot(prepared), script)
     _require(outcome, "on a plain machine")
