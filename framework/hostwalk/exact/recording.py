@@ -10,6 +10,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -84,7 +85,8 @@ class Recording:
                     archive.writestr(name, data)
             made.replace(path)
         except OSError as error:
-            made.unlink(missing_ok=True)
+            with suppress(OSError):
+                made.unlink(missing_ok=True)
             raise UsageError(
                 f"{path} cannot be written: {error.strerror}", remedy="choose another place: -o FILE"
             ) from error

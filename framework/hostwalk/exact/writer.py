@@ -117,26 +117,22 @@ class Search:
 
     def _last_change(self, end: int) -> int | None:
         """Return the count at which the bytes had last changed at ``end``; None where they never did."""
-        low, high = 0, end
-        while high - low > 1:
-            self._sample(low, high)
-            counts = sorted(count for count in self._seen if low <= count <= high)
-            changed = [
-                (first, second)
-                for first, second in pairwise(counts)
-                if self._seen[first] != self._seen[second]
-            ]
+        if not self._seen:
+            self._sample(0, end)
+        while True:
+            counts = sorted(count for count in self._seen if count <= end)
+            changed = [pair for pair in pairwise(counts) if self._seen[pair[0]] != self._seen[pair[1]]]
             if not changed:
                 return None
             low, high = changed[-1]
-        return high
+            if high - low == 1:
+                return high
+            self._sample(low, high)
 
     def _sample(self, low: int, high: int) -> None:
         """Read the bytes at some counts between two, both of them included."""
         step = max(1, -(-(high - low) // FAN))
         counts = [low, *range(low + step, high, step), high]
-        if all(count in self._seen for count in counts):
-            return
         self.replays += 1
         with self.player.bare(self.place.regions) as playback:
             for number, count in enumerate(counts):
