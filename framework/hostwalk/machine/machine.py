@@ -370,11 +370,6 @@ class Machine:
         if not self._running:
             self.resume()
 
-    @property
-    def running(self) -> bool:
-        """Whether the guest runs, as far as QEMU has told."""
-        return self._running
-
     def resume(self) -> None:
         """Tell QEMU to go on; nothing happens where the guest has ended."""
         try:

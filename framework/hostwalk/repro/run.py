@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -34,6 +35,8 @@ class Result(StrEnum):
     UNPROVEN = "proves nothing"
 
 
+AT_ONCE = frozenset({"assertion", "refuses", "faults", "refused", "faulted"})
+"""Failures that are known before a script's process ends."""
 EXIT_STATUS = {Result.REPRODUCES: 1, Result.KEPT: 0, Result.OTHER: 3, Result.UNPROVEN: 3}
 
 
@@ -104,8 +107,11 @@ class Stage:
         return Pin.of(self.prepared, accel, self.seed)
 
     def run(self, script: Script) -> Outcome:
-        """Run a script once on a fresh machine."""
-        return perform(script, self.fresh())
+        """Run a script once on a fresh machine.
+
+        What the kernel reports when a process ends counts for scripts that show a report.
+        """
+        return perform(script, self.fresh(), last=script.shows.kind in AT_ONCE)
 
 
 def stage_for(
@@ -117,15 +123,18 @@ def stage_for(
         return Stage.of(prepared, seed)
 
 
-def perform(script: Script, cell: Cell, ending: Callable[[], None] = _nothing) -> Outcome:
+def perform(
+    script: Script, cell: Cell, ending: Callable[[], None] = _nothing, *, last: bool = False
+) -> Outcome:
     """Run a script in a process of a machine, and judge how it ended.
 
-    ``ending`` is called when all is done or something has failed, while the process is still there.
+    ``ending`` is called when all is done or something has failed, while the process is still there. ``last``: the
+    machine is not used any more, so that nobody waits for the process to end.
     """
     witness = Witness(cell)
     error: Exception | None = None
     try:
-        with cell.agent.spawn() as subject:
+        with _subject(cell, last=last) as subject:
             try:
                 _act(script, witness, subject)
                 _look(script.shows, witness)
@@ -137,6 +146,16 @@ def perform(script: Script, cell: Cell, ending: Callable[[], None] = _nothing) -
     except (AssertionError, HostwalkError) as raised:
         error = found_after(raised, witness)
     return _judged(script, witness, error)
+
+
+@contextmanager
+def _subject(cell: Cell, *, last: bool) -> Iterator[Subject]:
+    subject = cell.agent.spawn()
+    if last:
+        yield subject
+        return
+    with subject:
+        yield subject
 
 
 def _act(script: Script, witness: Witness, subject: Subject) -> None:

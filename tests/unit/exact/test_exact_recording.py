@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,13 +25,15 @@ def test_it(subject, witness):
     assert 1 == 2
 """
 PIN = Pin(arch="x86_64", kernel="debian:6.12", format="4level", image="a" * 64, qemu="7.2.22", release="6.12")
+LINE = "qemu\0-m\x00256M"
 MARKS = (Mark(5, "aa", "boot"), Mark(1_234_567, "bb", "verdict"), Mark(1_234_999, "cc", "end"))
 
 
 def recording() -> Recording:
     script = parse(TEXT, Path("toy.py"))
     log, initramfs = b"\x00\xe0\x20\x0c" + bytes(range(256)) * 64, b"0707" * 500
-    return Recording(PIN, script, "qemu\0-m\x00256M", MARKS, "1 == 2", Cost(1.0, 2.5, len(log)), {"A": 1}, {}, log, initramfs)
+    cost = Cost(1.0, 2.5, len(log))
+    return Recording(PIN, script, LINE, MARKS, "1 == 2", cost, {"A": 1}, {}, log, initramfs)
 
 
 @pytest.fixture
@@ -44,7 +45,12 @@ def saved(tmp_path: Path) -> Path:
 
 def test_what_was_saved_is_loaded(saved: Path) -> None:
     found, made = Recording.load(saved), recording()
-    assert (found.pin, found.marks, found.command, found.said) == (made.pin, made.marks, made.command, made.said)
+    assert (found.pin, found.marks, found.command, found.said) == (
+        made.pin,
+        made.marks,
+        made.command,
+        made.said,
+    )
     assert (found.log, found.initramfs, found.layout) == (made.log, made.initramfs, made.layout)
     assert (found.script.text, found.script.test) == (TEXT, "test_it")
     assert found.cost.slowdown == 2.5
@@ -86,7 +92,9 @@ def test_a_part_that_is_not_what_was_recorded_is_refused(saved: Path) -> None:
         Recording.load(saved)
 
 
-@pytest.mark.parametrize("change", [{"format": "hostwalk-exact-0"}, {"marks": []}, {"pin": {"arch": 1}}, {"cost": {}}])
+@pytest.mark.parametrize(
+    "change", [{"format": "hostwalk-exact-0"}, {"marks": []}, {"pin": {"arch": 1}}, {"cost": {}}]
+)
 def test_facts_of_another_kind_are_refused(saved: Path, change: dict[str, Any]) -> None:
     with zipfile.ZipFile(saved) as archive:
         facts = json.loads(archive.read(FACTS))
@@ -100,7 +108,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         Recording.load(tmp_path / "none.zip")
 
 
-def asked(monkeypatch: pytest.MonkeyPatch, *, version: str = "7.2.22", image: str = "a" * 64, line: str = "qemu\0-m\x00256M") -> Any:
+def asked(
+    monkeypatch: pytest.MonkeyPatch, *, version: str = PIN.qemu, image: str = PIN.image, line: str = LINE
+) -> Any:
     """Return what comes of a player on this QEMU, kernel and machine."""
     monkeypatch.setattr(playing, "find_qemu", lambda _arch: Qemu(Path("qemu"), version, "q35"))
     monkeypatch.setattr(playing, "_image", lambda _recording, _cache: None)
@@ -129,5 +139,3 @@ def test_another_qemu_kernel_or_machine_is_refused(
         asked(monkeypatch, **other)
     assert said in caught.value.message
     assert caught.value.remedy
-
-

@@ -25,8 +25,11 @@ class Counting:
 
     changes: tuple[int, ...]
     halts: int = 0
-    recording: Any = field(default_factory=lambda: SimpleNamespace(
-        marks=(Mark(100, "", "boot"), Mark(END, "", "verdict"), Mark(END + 9, "", "end")), verdict=1))
+    recording: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            marks=(Mark(100, "", "boot"), Mark(END, "", "verdict"), Mark(END + 9, "", "end")), verdict=1
+        )
+    )
 
     @contextmanager
     def bare(self, _regions: object) -> Iterator[Counting]:
@@ -80,7 +83,9 @@ def test_a_table_walk_is_told_and_the_search_goes_on(monkeypatch: pytest.MonkeyP
     assert [(found.icount, found.walker) for found in search.changes()] == [(3_000, True), (2_000, False)]
 
 
-@pytest.mark.parametrize(("count", "said"), [(5, "before 'boot'"), (101, "after 'boot' and before 'verdict'")])
+@pytest.mark.parametrize(
+    ("count", "said"), [(5, "before 'boot'"), (101, "after 'boot' and before 'verdict'")]
+)
 def test_a_change_is_between_two_halts(count: int, said: str) -> None:
     assert searching()[0].during(count) == said
 
