@@ -14,7 +14,7 @@ from types import FrameType
 
 from hostwalk.cell import Cell, Prepared, boot
 from hostwalk.deadline import Deadline
-from hostwalk.errors import HostwalkError
+from hostwalk.errors import HostwalkError, UsageError
 from hostwalk.exact.recording import Cost, Recording
 from hostwalk.machine import Machine, launch
 from hostwalk.machine.command import Payload, Wiring, exact_args, kernel_cmdline, qemu_args
@@ -39,6 +39,8 @@ def record(script: Script, prepared: Prepared, limit: int = LIMIT) -> Recording:
     _require(outcome, "on a plain machine")
     for _ in range(TRIES):
         made, outcome = _recorded(script, prepared, limit, seconds)
+        if isinstance(outcome.error, UsageError):
+            raise outcome.error
         if outcome.result is Result.REPRODUCES:
             break
     _require(outcome, f"while it is recorded, in {TRIES} tries")

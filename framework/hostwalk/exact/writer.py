@@ -26,7 +26,7 @@ from hostwalk.memory import Regions
 from hostwalk.moment import Moment
 from hostwalk.target import Arch
 
-FAN = 512
+FAN = 840
 CHANGES = 4
 ENTRY_BYTES = 8
 KERNEL_HALF = 1 << 63
