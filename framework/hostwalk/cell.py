@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from hostwalk.cache import Cache
@@ -117,13 +117,19 @@ def _kernel(target: Target, options: CheckOptions, progress: Progress, cache: Ca
     )
 
 
-def boot(prepared: Prepared, seconds: float = BOOT_SECONDS) -> Cell:
+Start = Callable[[Prepared, Deadline], AbstractContextManager[Machine]]
+
+
+def started(prepared: Prepared, deadline: Deadline) -> AbstractContextManager[Machine]:
+    """Return a machine of a prepared target that begins to boot."""
+    return launch(prepared.target, prepared.kernel, prepared.image, deadline=deadline)
+
+
+def boot(prepared: Prepared, seconds: float = BOOT_SECONDS, start: Start = started) -> Cell:
     """Boot a prepared target up to its answering agent; raises LaunchError, BootError, AgentError, WalkError."""
     deadline = Deadline.after(seconds)
     with untestable_if_built(prepared.target), ExitStack() as stack:
-        machine = stack.enter_context(
-            launch(prepared.target, prepared.kernel, prepared.image, deadline=deadline)
-        )
+        machine = stack.enter_context(start(prepared, deadline))
         try:
             agent = Agent(machine.port, prepared.image.abi, prepared.image.layout, watch=machine.watch)
             agent.hello(deadline)

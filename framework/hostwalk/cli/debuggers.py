@@ -85,15 +85,15 @@ def _written(cell: Cell, path: Path) -> Path:
     return path
 
 
-def drgn(cell: Cell, vmlinux: Path | None) -> int:
-    """Give drgn's prompt on the guest's memory, with the names of the Python prompt; raises UsageError."""
+def drgn(cell: Cell, vmlinux: Path | None, given: dict[str, Any] | None = None) -> int:
+    """Give drgn's prompt on the guest's memory, with the names of the Python prompt or others; raises UsageError."""
     library = importlib.import_module("drgn")
     command_line = importlib.import_module("drgn.cli")
     program = attached(cell, library)
     debug = vmlinux or _debug_file(cell)
     if debug is not None:
         program.load_debug_info([str(debug)])
-    names = prompt.names_of(cell)
+    names = given or prompt.names_of(cell)
     sys.stderr.write(f"{prompt.banner(cell, names)}\n")
     if debug is None:
         sys.stderr.write("no debug information: symbols and memory only; give --vmlinux FILE\n")

@@ -25,12 +25,15 @@ def names_of(cell: Cell) -> dict[str, Any]:
 
 def banner(cell: Cell, names: dict[str, Any]) -> str:
     """Return what is said at the start."""
-    return f"{cell.identity}\nin hand: {', '.join(names)} (ssh() logs in)"
+    return f"{cell.identity}\nin hand: {', '.join(names)}{' (ssh() logs in)' if 'ssh' in names else ''}"
 
 
-def python(cell: Cell) -> int:
-    """Give IPython's prompt where it is installed and there is a terminal, else Python's own with completion."""
-    names = names_of(cell)
+def python(cell: Cell, given: dict[str, Any] | None = None) -> int:
+    """Give IPython's prompt where it is installed and there is a terminal, else Python's own with completion.
+
+    ``given`` are other names than those of a machine that runs.
+    """
+    names = given or names_of(cell)
     if sys.stdin.isatty() and importlib.util.find_spec("IPython"):
         ipython = importlib.import_module("IPython")
         sys.stderr.write(f"{banner(cell, names)}\n")

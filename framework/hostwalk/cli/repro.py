@@ -1,4 +1,4 @@
-"""``hostwalk repro``: scripts that show a failure again: run, record, shrink, export."""
+"""``hostwalk repro``: scripts that show a failure again: run, record, shrink, export; exact.py has more deeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hostwalk import runner
-from hostwalk.cli import output
+from hostwalk.cli import exact, output
 from hostwalk.cli.check import ready
 from hostwalk.cli.progress import showing, telling
 from hostwalk.errors import (
@@ -26,6 +26,7 @@ from hostwalk.errors import (
     ResolveError,
     UsageError,
 )
+from hostwalk.exact.making import LIMIT
 from hostwalk.guest.agent import OPERATION_SECONDS
 from hostwalk.options import CheckOptions
 from hostwalk.repro import session
@@ -48,6 +49,9 @@ examples:
   hostwalk repro record tests/test_mine.py::test_it   a test, a user script, or (without) a prompt
   hostwalk repro shrink FILE                          to the steps that it needs
   hostwalk repro export --c FILE -o DIR               a C program for a mail
+  hostwalk repro record --exact FILE                  the execution itself: FILE.exact.zip
+  hostwalk repro replay FILE.exact.zip --gdb          the same again, stopped where the verdict falls
+  hostwalk repro who-wrote FILE.exact.zip --entry 'area[0]'
 
 exit status of run:
   1  it reproduces (some of the tries did)    0  it does not
@@ -78,7 +82,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     record.add_argument(
         "-o", dest="output", type=Path, default=Path(), metavar="DIR", help="where to (default: here)"
     )
+    record.add_argument(
+        "--exact",
+        action="store_true",
+        help="record the execution of a script, instruction by instruction: replay",
+    )
+    record.add_argument(
+        "--limit", type=_positive, default=LIMIT >> 20, metavar="MIB",
+        help="largest log of an execution (default: %(default)s)",
+    )  # fmt: skip
     _target(record)
+    exact.replay_arguments(
+        deeds.add_parser("replay", help="run a recorded execution again, equal at each checkpoint")
+    )
+    exact.who_wrote_arguments(
+        deeds.add_parser(
+            "who-wrote", help="find the instruction of a recorded execution that last wrote something"
+        )
+    )
     shrink = deeds.add_parser("shrink", help="make a script as small as it can be")
     shrink.add_argument("file", type=Path, metavar="FILE")
     shrink.add_argument(
@@ -122,7 +143,11 @@ def _positive(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Do it; return the exit status."""
-    return {"run": _run, "record": _record, "shrink": _shrink, "export": _export}[args.deed](args)
+    deeds = {
+        "run": _run, "record": _record, "shrink": _shrink, "export": _export, "replay": exact.replayed,
+        "who-wrote": exact.found_writer,
+    }  # fmt: skip
+    return deeds[args.deed](args)
 
 
 def main(file: str) -> None:
@@ -175,6 +200,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _record(args: argparse.Namespace) -> int:
+    if args.exact:
+        return exact.recorded(args, lambda pin: _wanted(args, pin), _options)
     pin = Pin(arch=args.arch or platform.machine(), kernel=DEFAULT_KERNEL, format="", accel="auto")
     try:
         made = _recorded(args, pin)

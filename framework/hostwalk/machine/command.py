@@ -41,7 +41,8 @@ _BOARD_OPTIONS = {
 class Wiring:
     """File descriptors that QEMU inherits: one end of each socket pair, and the file of the RAM.
 
-    ``state`` is that of a frozen machine's devices, -1 for a machine that boots.
+    ``state`` is that of a frozen machine's devices, -1 for a machine that boots; ``log`` that of an execution which
+    is recorded or replayed, -1 for none.
     """
 
     qmp: int
@@ -49,6 +50,7 @@ class Wiring:
     gdb: int
     ram: int
     state: int = -1
+    log: int = -1
 
     @property
     def wires(self) -> tuple[int, ...]:
@@ -58,8 +60,8 @@ class Wiring:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All of them."""
-        state = (self.state,) if self.state >= 0 else ()
-        return (*self.wires, self.ram, *state)
+        more = tuple(each for each in (self.state, self.log) if each >= 0)
+        return (*self.wires, self.ram, *more)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,23 @@ def channel_args(wiring: Wiring) -> tuple[str, ...]:
         "-device", "virtio-serial-pci,max_ports=2",
         "-chardev", f"socket,id=agent,fd={wiring.agent}",
         "-device", f"virtserialport,chardev=agent,name={AGENT_PORT}",
+    )  # fmt: skip
+
+
+def exact_args(log: int, *, replay: bool) -> tuple[str, ...]:
+    """Return what has an execution recorded in a log, or replayed from it, instruction by instruction.
+
+    The clock counts instructions, each as 64 ns: loops that wait for time to pass are short then, in instructions,
+    of which each pause is in the log. QEMU logs the input of serial lines alone (qemu_chr_new, chardev/char.c), so
+    the agent's port is given to it as the fifth, one more than a board has. A replay waits to be told to go on.
+    """
+    file = f"rr={'replay' if replay else 'record'},rrfile=/proc/self/fd/{log}"
+    unused = ("-serial", "none") * 3
+    return (
+        "-icount", f"shift=6,{file}",
+        *unused, "-serial", "chardev:agent",
+        "-global", "virtio-serial-pci.ioeventfd=off",
+        *(("-S",) if replay else ()),
     )  # fmt: skip
 
 

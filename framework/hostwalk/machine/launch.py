@@ -39,17 +39,20 @@ def launch(
     deadline: Deadline,
     extra: Sequence[str] = (),
     cmdline_extra: str = "",
+    log: int = -1,
 ) -> Iterator[Machine]:
     """Start a machine that boots ``kernel`` with ``image``; QEMU ends with the ``with`` block.
 
-    ``extra`` are further words for QEMU, ``cmdline_extra`` for the kernel. The machine is handed out as soon
-    as QEMU answers; the guest then boots. Raises MissingToolError, LaunchError.
+    ``extra`` are further words for QEMU, ``cmdline_extra`` for the kernel; ``log`` is a descriptor that QEMU inherits
+    (see exact_args). The machine is handed out as soon as QEMU answers; the guest then boots. Raises
+    MissingToolError, LaunchError.
     """
     if kernel.arch is not target.arch:
         raise LaunchError(f"{kernel.boot} is a kernel for {kernel.arch}, the target is {target.arch}")
     plan = Plan(target, kernel, image, choose(target, kernel.cache))
     with ExitStack() as stack:
         wires = _wire(stack, _new_ram(stack, target))
+        wires = replace(wires, wiring=replace(wires.wiring, log=log))
         words = _words(plan, wires.wiring, cmdline_extra) + tuple(extra)
         yield _start(stack, plan, words, wires, deadline)
 

@@ -29,10 +29,11 @@ from hostwalk.errors import (
 from hostwalk.machine.accel import Accel
 from hostwalk.machine.command import SSH
 from hostwalk.machine.console import Console
+from hostwalk.machine.course import Course
 from hostwalk.machine.gdbstub import GdbStub
 from hostwalk.machine.pace import TIMED, Pace, Stopwatch
 from hostwalk.machine.qmp import Event, Qmp, QmpCommandError
-from hostwalk.machine.registers import ARM64_NAMES, Registers, parse_info_registers
+from hostwalk.machine.registers import ARM64_FRAME, ARM64_NAMES, Registers, parse_info_registers
 from hostwalk.machine.reports import Report
 from hostwalk.target import Arch, Target
 
@@ -120,8 +121,8 @@ class Machine:
     the first failure: ``check`` refuses a broken machine, while what serves to look into it (``qmp``,
     ``console``, ``registers``, the RAM) goes on working as far as QEMU lives. ``ram_fd`` is the RAM's memory
     file, of ``ram_size`` bytes, -1 where nobody but QEMU sees the RAM; ``port`` the agent's stream socket.
-    ``name`` is what errors call the machine. ``on_stop`` is called on QMP's thread each time the guest has stopped.
-    ``ran`` is how long a fork has been running.
+    ``name`` is what errors call the machine; ``course`` how it is halted and goes on. ``on_stop`` is called on QMP's
+    thread each time the guest has stopped. ``ran`` is how long a fork has been running.
     """
 
     def __init__(self, plan: Plan, process: subprocess.Popen[bytes], command_line: str, ends: Ends) -> None:
@@ -131,6 +132,7 @@ class Machine:
         self.accel = plan.accel
         self.command_line = command_line
         self.name = str(plan.target)
+        self.course = Course()
         self.phase = Phase.BOOT
         self.broken: HostwalkError | None = None
         self.console = Console(ends.console, ends.keys)
@@ -212,6 +214,7 @@ class Machine:
         Raises what ``check`` raises.
         """
         self._pace.note()
+        self.course.watch(self)
         try:
             if self._process.poll() is not None:
                 self.console.check()
@@ -347,16 +350,15 @@ class Machine:
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Hold the guest still; nests. A machine that was stopped before stays stopped after."""
-        resume = self._depth == 0 and self._running
-        if resume:
-            self.qmp.execute("stop")
         self._depth += 1
+        resume = False
         try:
+            resume = self._depth == 1 and self.course.halt(self)
             yield
         finally:
             self._depth -= 1
             if resume:
-                self._resume()
+                self.course.go_on(self)
 
     def hold(self) -> None:
         """Stop the guest until ``run_on``."""
@@ -366,9 +368,10 @@ class Machine:
     def run_on(self) -> None:
         """Let the guest run, whoever stopped it."""
         if not self._running:
-            self._resume()
+            self.resume()
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Tell QEMU to go on; nothing happens where the guest has ended."""
         try:
             self.qmp.execute("cont")
         except QmpCommandError:
@@ -377,11 +380,15 @@ class Machine:
         except MachineDiedError:
             pass
 
-    def registers(self, cpu: int = 0) -> Registers:
-        """Return the system registers of a processor, read while the guest is held still."""
+    def registers(self, cpu: int = 0, *, frame: bool = False) -> Registers:
+        """Return the system registers of a processor, read while the guest is held still.
+
+        ``frame``: on arm64 those of the running function too, which x86-64 has among them anyway.
+        """
+        names = (*ARM64_NAMES, *ARM64_FRAME) if frame else ARM64_NAMES
         with self.stopped():
             if self.target.arch is Arch.X86_64:
                 values = parse_info_registers(self.qmp.hmp("info registers", cpu))
             else:
-                values = self.gdb.read(cpu, ARM64_NAMES, self.qmp)
+                values = self.gdb.read(cpu, names, self.qmp)
         return Registers(self.target.arch, values, cpu)

@@ -14,6 +14,7 @@ ARM64_NAMES = (
     "id_aa64mmfr0_el1", "id_aa64mmfr1_el1", "id_aa64mmfr2_el1",
     "esr_el1", "far_el1", "elr_el1", "vbar_el1", "sp_el0", "pc", "sp", "cpsr",
 )  # fmt: skip
+ARM64_FRAME = ("x29", "x30")
 _HMP_PAIR = re.compile(r"\b(?!FPR|XMM|YMM|ZMM)([A-Z][A-Z0-9]{1,7})\s*=\s*([0-9a-f]{8,16})\b")
 _HMP_SEGMENT = re.compile(r"^(ES|CS|SS|DS|FS|GS|LDT|TR) *=([0-9a-f]{4}) ([0-9a-f]{16})", re.MULTILINE)
 _HMP_CPL = re.compile(r"\bCPL=(\d)")

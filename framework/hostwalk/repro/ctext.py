@@ -7,10 +7,10 @@ from pathlib import Path
 
 _PLACE = Path(__file__).parent / "c"
 _HEADERS = {
-    "errno.h": "must refused", "fcntl.h": "pagemap device main", "setjmp.h": "faulted", "signal.h": "faulted",
+    "errno.h": "must refused", "fcntl.h": "pagemap device hugepage main", "setjmp.h": "faulted", "signal.h": "faulted",
     "stdio.h": "main", "stdlib.h": "main", "string.h": "must refused faulted vmflags status kmsg main",
     "sys/ioctl.h": "gup refcount device", "sys/klog.h": "kmsg", "sys/mman.h": "main", "sys/resource.h": "main",
-    "sys/syscall.h": "main", "unistd.h": "main",
+    "sys/syscall.h": "main", "sys/wait.h": "endchild", "unistd.h": "main",
 }  # fmt: skip
 
 VM_FLAGS = {

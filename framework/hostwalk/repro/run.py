@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -33,7 +35,13 @@ class Result(StrEnum):
     UNPROVEN = "proves nothing"
 
 
+AT_ONCE = frozenset({"assertion", "refuses", "faults", "refused", "faulted"})
+"""Failures that are known before a script's process ends."""
 EXIT_STATUS = {Result.REPRODUCES: 1, Result.KEPT: 0, Result.OTHER: 3, Result.UNPROVEN: 3}
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +107,11 @@ class Stage:
         return Pin.of(self.prepared, accel, self.seed)
 
     def run(self, script: Script) -> Outcome:
-        """Run a script once on a fresh machine."""
-        return perform(script, self.fresh())
+        """Run a script once on a fresh machine.
+
+        What the kernel reports when a process ends counts for scripts that show a report.
+        """
+        return perform(script, self.fresh(), last=script.shows.kind in AT_ONCE)
 
 
 def stage_for(
@@ -112,20 +123,39 @@ def stage_for(
         return Stage.of(prepared, seed)
 
 
-def perform(script: Script, cell: Cell) -> Outcome:
-    """Run a script in a process of a machine, and judge how it ended."""
+def perform(
+    script: Script, cell: Cell, ending: Callable[[], None] = _nothing, *, last: bool = False
+) -> Outcome:
+    """Run a script in a process of a machine, and judge how it ended.
+
+    ``ending`` is called when all is done or something has failed, while the process is still there. ``last``: the
+    machine is not used any more, so that nobody waits for the process to end.
+    """
     witness = Witness(cell)
     error: Exception | None = None
     try:
-        with cell.agent.spawn() as subject:
-            _act(script, witness, subject)
-            _look(script.shows, witness)
+        with _subject(cell, last=last) as subject:
+            try:
+                _act(script, witness, subject)
+                _look(script.shows, witness)
+            finally:
+                ending()
         _look_back(script.shows, witness)
     except pytest.skip.Exception as skipped:
         return Outcome(Result.UNPROVEN, said=f"it says nothing here: {skipped.msg}")
     except (AssertionError, HostwalkError) as raised:
         error = found_after(raised, witness)
     return _judged(script, witness, error)
+
+
+@contextmanager
+def _subject(cell: Cell, *, last: bool) -> Iterator[Subject]:
+    subject = cell.agent.spawn()
+    if last:
+        yield subject
+        return
+    with subject:
+        yield subject
 
 
 def _act(script: Script, witness: Witness, subject: Subject) -> None:

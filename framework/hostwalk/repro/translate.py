@@ -16,6 +16,7 @@ _RELEASES = ("put", "unpin")
 _ACCESSES = ("touch", "store", "load")
 _WHERE = "in QEMU's monitor: gva2gpa and xp; in crash(8): vtop; with drgn: follow_phys()"
 _WORDS = 60
+PMD_PAGES = 512
 
 
 @dataclass
@@ -41,11 +42,15 @@ class _Translator:
         self._made = Translation()
         self._values = Values(script.path)
         self._sight = Sight(self._values)
+        self._child = ""
 
     def translate(self) -> Translation:
         self._line("page = sysconf(_SC_PAGESIZE);")
         self._body(self._script.function.body)
+        first = len(self._made.lines)
         self._ending()
+        if self._child:
+            self._in_turn(first, childs=False)
         if any("must(" in line for line in self._made.lines):
             self._made.helpers.add("must")
         return self._made
@@ -62,6 +67,26 @@ class _Translator:
             self._statement(node)
 
     def _statement(self, node: ast.stmt) -> None:
+        """Translate a statement; while there is a child, one that either process does in its turn."""
+        if not self._child or (isinstance(node, ast.With) and not is_expectation(node)):
+            self._translated(node)
+            return
+        first = len(self._made.lines)
+        self._translated(node)
+        self._in_turn(first, childs=self._is_childs(node))
+
+    def _in_turn(self, first: int, *, childs: bool) -> None:
+        """Have the lines from ``first`` on done by one of two processes, while the other waits."""
+        step = self._made.lines[first:]
+        if step:
+            begin, end = f"if (turn(&{self._child}, {int(childs)})) {{", f"\tturned(&{self._child});"
+            self._made.lines[first:] = [begin, *(f"\t{line}" for line in step), end, "}"]
+
+    def _is_childs(self, node: ast.stmt) -> bool:
+        """Return whether a statement is the child's."""
+        return any(isinstance(each, ast.Call) and owner_of(each) == self._child for each in ast.walk(node))
+
+    def _translated(self, node: ast.stmt) -> None:
         match node:
             case ast.Pass():
                 return
@@ -79,13 +104,31 @@ class _Translator:
                 raise self._values.no(node)
 
     def _with(self, call: ast.Call, name: str, body: list[ast.stmt]) -> None:
+        if method_of(call) == "fork" and owner_of(call) == "subject" and not self._child:
+            self._with_child(call, name or self._fresh("child"), body)
+            return
         if method_of(call) not in GUP:
             raise self._values.no(call)
         name = name or self._fresh("pins")
+        if self._child:
+            raise self._values.no(call)
         self._call(call, name)
         self._body(body)
         if body[-1] is not last_assertion(self._script.function):
             self._release(name)
+
+    def _with_child(self, call: ast.Call, name: str, body: list[ast.stmt]) -> None:
+        if call.args or call.keywords:
+            raise self._values.no(call)
+        self._made.helpers.add("turns")
+        self._declare(f"struct child {name};")
+        self._line(f"{name} = fork_child();")
+        self._child = name
+        self._body(body)
+        if body[-1] is not last_assertion(self._script.function):
+            self._made.helpers.add("endchild")
+            self._line(f"end_child(&{name});")
+            self._child = ""
 
     def _fresh(self, kind: str) -> str:
         return f"{kind}_{len(self._made.declarations) + 1}"
@@ -135,10 +178,15 @@ class _Translator:
     def _call(self, call: ast.Call, name: str) -> None:
         inner = call.func.value if isinstance(call.func, ast.Attribute) else None
         method = method_of(call)
+        if method == "must" and len(call.args) == 1 and isinstance(call.args[0], ast.Call):
+            self._call(call.args[0], name)
+            return
         if isinstance(inner, ast.Call) and method in _ACCESSES:
             name = name or self._fresh("area")
             self._call(inner, name)
             self._line(f"{self._accessed(self._values.areas[name], call)};")
+        elif method == "huge_page" and self._is_process(call):
+            self._huge_page(name or self._fresh("area"))
         elif method in ("mmap", "apart", "area"):
             self._map(call, name or self._fresh("area"))
         elif method in GUP:
@@ -159,7 +207,7 @@ class _Translator:
 
     def _step(self, call: ast.Call, name: str) -> None:
         """Make a system call that must succeed."""
-        if owner_of(call) != "subject":
+        if not self._is_process(call):
             raise self._values.no(call)
         if method_of(call) == "memfd" and call.args:
             self._sized_file(call, name)
@@ -198,6 +246,12 @@ class _Translator:
         self._line(f"{name} = map({at}, {pages}, {prot}, {rest});")
         self._values.areas[name] = Place(name, pages)
 
+    def _huge_page(self, name: str) -> None:
+        self._made.helpers.add("hugepage")
+        self._declare(f"char *{name};")
+        self._line(f"{name} = huge_page();")
+        self._values.areas[name] = Place(name, PMD_PAGES)
+
     def _fixed(self, given: dict[str, ast.expr]) -> str:
         if "aligned" in given:
             raise self._values.no(given["aligned"])
@@ -205,12 +259,27 @@ class _Translator:
 
     def _access(self, call: ast.Call) -> str:
         """Return a load or store as an expression."""
-        if owner_of(call) == "subject" and not call.keywords and len(call.args) == 1:
-            address = self._values.number(call.args[0])
-            return self._accessed(Place(f"(char *)({address})", 1), ast.Call(call.func, [], []))
+        if self._is_process(call) and len(call.args) == 1:
+            return self._accessed(self._run(call), ast.Call(call.func, [], _only(call, "byte")))
         if not isinstance(call.func, ast.Attribute):
             raise self._values.no(call)
         return self._accessed(self._values.place(call.func.value), call)
+
+    def _is_process(self, call: ast.Call) -> bool:
+        return owner_of(call) in ("subject", self._child or "subject")
+
+    def _run(self, call: ast.Call) -> Place:
+        """Return what an access by address goes over: one page, or as many as it counts."""
+        given = arguments(call, ("address",))
+        stride, count = given.get("stride"), given.get("count", ast.Constant(1))
+        if given.keys() - {"address", "byte", "stride", "count"} or (
+            stride is not None and self._values.number(stride) != "page"
+        ):
+            raise self._values.no(call)
+        pages = self._values.number(count)
+        if not pages.isdigit() or (stride is None and pages != "1"):
+            raise self._values.no(call)
+        return Place(f"(char *)({self._values.number(given['address'])})", int(pages))
 
     def _accessed(self, place: Place, call: ast.Call) -> str:
         if method_of(call) == "load":
@@ -281,11 +350,17 @@ class _Translator:
         for name, place in self._values.areas.items():
             told = f'"  {name}: %p, {place.pages} pages of process %d\\n"'
             self._line(f"printf({told}, (void *)({place.start}), getpid());")
+        if self._child:
+            self._line(f'printf("  {self._child}: process %d\\n", {self._child}.pid);')
         told = quoted(f"look at page tables and struct pages, {_WHERE}; Enter ends it")
         self._line(f'printf("%s\\n", {told});')
         self._line("fflush(stdout);")
         self._line("getchar();")
         self._line("return 2;")
+
+
+def _only(call: ast.Call, name: str) -> list[ast.keyword]:
+    return [keyword for keyword in call.keywords if keyword.arg == name]
 
 
 def _is_of(node: ast.Attribute, name: str) -> bool:

@@ -72,6 +72,19 @@ BODIES = {
 }
 
 
+FORKS = """
+    area = subject.mmap(pages=2).touch()
+    with subject.fork() as child:
+        child.must(child.store(area.start, stride=area.page_size, count=2, byte=7))
+        child.munmap((area.start, area.length))
+        subject.mprotect(area, "r")
+        with subject.faults("SIGSEGV", "SEGV_ACCERR"):
+            area.store()
+        seen = witness.pages(area)
+        assert seen.present == 1
+"""
+
+
 def script(body: str, shows: str = ASSERTION) -> Script:
     return parse(HEAD.format(shows=shows) + body, Path("toy.py"))
 
@@ -103,6 +116,25 @@ def test_a_program_runs_without_hostwalk(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler")
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (FORKS, 0, "it holds"),
+        (FORKS.replace("present == 1", "present == 0"), 1, "it does not hold"),
+        (FORKS.replace("child.munmap((area.start", "child.munmap((area.start + 1"), 3, ""),
+        (f"{FORKS}    subject.munmap(area)\n", 0, ""),
+        (FORKS.replace("seen.present == 1", "seen.exclusive == 1"), 2, "child: process "),
+    ],
+)
+def test_parent_and_child_take_turns(tmp_path: Path, body: str, status: int, said: str) -> None:
+    compiled(export(script(body)).files, tmp_path)
+    words = [tmp_path / "repro"]
+    done = subprocess.run(words, input="\n", capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, said in done.stdout) == (status, True), done.stdout + done.stderr
+    assert done.stdout.count(said) == 1 or not said
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler")
 def test_what_only_a_host_sees_is_said(tmp_path: Path) -> None:
     compiled(export(script(BODIES["only outside"])).files, tmp_path)
     done = subprocess.run([tmp_path / "repro"], input="\n", capture_output=True, text=True, check=False)
@@ -131,7 +163,8 @@ def test_the_module_makes_just_the_calls() -> None:
     "body",
     [
         "\n    pages = subject.alloc_pages('order0')\n",
-        "\n    with subject.fork() as child:\n        child.munmap((4096, 4096))\n",
+        "\n    with subject.thread() as other:\n        other.munmap((4096, 4096))\n",
+        "\n    with subject.fork(pidfd=1) as child:\n        pass\n",
         "\n    for n in range(3):\n        subject.mmap()\n",
         "\n    area = subject.mmap(aligned=8192)\n",
     ],

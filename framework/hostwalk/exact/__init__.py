@@ -1,0 +1,1 @@
+"""Executions of repro scripts that are recorded and replayed instruction by instruction, and who wrote what in them."""

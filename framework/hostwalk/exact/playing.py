@@ -1,0 +1,176 @@
+"""Replaying a recording: with its script, which sees the same again, or bare, from one instruction count to another."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hostwalk.cache import Cache
+from hostwalk.cell import Cell, Prepared, boot
+from hostwalk.deadline import Deadline
+from hostwalk.errors import LaunchError, ResolveError, UsageError
+from hostwalk.exact.making import OPERATION_SECONDS, command
+from hostwalk.exact.recording import Recording
+from hostwalk.image import Image
+from hostwalk.image.layout import Layout
+from hostwalk.kernels import Kernel
+from hostwalk.machine import Machine, launch
+from hostwalk.machine.command import exact_args
+from hostwalk.machine.course import Replayed, aim, await_stop, icount
+from hostwalk.machine.qemu import find_qemu
+from hostwalk.memory import Regions, SharedMap
+from hostwalk.repro.run import Outcome, perform
+
+BOOT_SECONDS = 600.0
+INITRAMFS = "initramfs.cpio"
+AT_VERDICT = Callable[[Cell], None]
+
+
+class Listening(socket.socket):
+    """A socket on which nothing is sent: what the guest was told is in the log."""
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        """Send nothing; return the number of bytes."""
+        return memoryview(data).nbytes
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay showed: of each mark up to the verdict whether the RAM was the same, the outcome, the seconds."""
+
+    equal: tuple[bool, ...]
+    outcome: Outcome
+    seconds: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether all was as it had been recorded."""
+        return all(self.equal)
+
+
+@dataclass(frozen=True)
+class Player:
+    """Replays a recording on the kernel that it was made with; made by :func:`player`."""
+
+    recording: Recording
+    prepared: Prepared
+
+    def perform(self, at_verdict: AT_VERDICT = lambda _cell: None) -> Replay:
+        """Replay with the script; ``at_verdict`` is called where the verdict falls, the machine held still there.
+
+        Raises MachineError where the replay goes another way, and what a boot raises.
+        """
+        start, marks = time.monotonic(), self.recording.marks
+        course = Replayed(marks)
+        cell = boot(self.prepared, BOOT_SECONDS, lambda _prepared, deadline: self._started(course, deadline))
+        try:
+            cell.agent.seconds = OPERATION_SECONDS
+
+            def ending() -> None:
+                with cell.machine.stopped():
+                    at_verdict(cell)
+
+            outcome = perform(self.recording.script, cell, ending)
+        finally:
+            cell.close()
+        return Replay(tuple(course.equal), outcome, time.monotonic() - start)
+
+    @contextmanager
+    def _started(self, course: Replayed, deadline: Deadline) -> Iterator[Machine]:
+        with self._launched(deadline) as machine:
+            machine.course = course
+            machine.port = Listening(fileno=os.dup(machine.port.fileno()))
+            with machine.port:
+                course.start(machine)
+                yield machine
+
+    @contextmanager
+    def _launched(self, deadline: Deadline) -> Iterator[Machine]:
+        with ExitStack() as stack:
+            log = os.memfd_create("hostwalk-log")
+            stack.callback(os.close, log)
+            with open(log, "wb", closefd=False) as file:
+                file.write(self.recording.log)
+            target, kernel, image = self.prepared.target, self.prepared.kernel, self.prepared.image
+            yield stack.enter_context(
+                launch(target, kernel, image, deadline=deadline, log=log, extra=exact_args(log, replay=True))
+            )
+
+    @contextmanager
+    def bare(self, regions: Regions) -> Iterator[Playback]:
+        """Lend a machine that waits before its first instruction; its RAM lies in ``regions``."""
+        with (
+            self._launched(Deadline.after(BOOT_SECONDS)) as machine,
+            SharedMap(machine.ram_fd, regions) as memory,
+        ):
+            yield Playback(machine, memory)
+
+
+@dataclass(frozen=True)
+class Playback:
+    """A machine that replays, and its memory."""
+
+    machine: Machine
+    memory: SharedMap
+
+    def run_to(self, count: int) -> None:
+        """Run on until ``count`` instructions have been executed; raises MachineError, GuestHungError."""
+        aim(self.machine, count)
+        await_stop(self.machine, count)
+
+    @property
+    def icount(self) -> int:
+        """How many instructions were executed."""
+        return icount(self.machine)
+
+
+def player(recording: Recording, kernel: Kernel, cache: Cache) -> Player:
+    """Return what replays a recording.
+
+    Raises ResolveError where the kernel is another, LaunchError where QEMU is, UsageError where the machine is.
+    """
+    pin, target = recording.pin, replace(recording.pin.target, accel="tcg")
+    if kernel.identity != pin.image:
+        raise ResolveError(
+            f"it was recorded on Linux {pin.release} ({pin.image[:12]}), this is {kernel.release}"
+            f" ({kernel.identity[:12]})",
+            remedy="give the kernel that it was recorded on: --kernel SPEC",
+        )
+    qemu = find_qemu(target.arch)
+    if qemu.version != pin.qemu:
+        raise LaunchError(
+            f"it was recorded with QEMU {pin.qemu}, this is {qemu.version}: another QEMU counts and logs differently",
+            remedy=f"install QEMU {pin.qemu}, or record it again: hostwalk repro record --exact SCRIPT",
+        )
+    prepared = Prepared(target, kernel, _image(recording, cache))
+    if (now := command(prepared)) != recording.command:
+        raise UsageError(
+            f"it was recorded on another machine than hostwalk makes: {_difference(now, recording.command)}",
+            remedy="record it again: hostwalk repro record --exact SCRIPT",
+        )
+    return Player(recording, prepared)
+
+
+def _difference(now: str, then: str) -> str:
+    ours, theirs = now.split("\0"), then.split("\0")
+    lost = [word for word in theirs if word not in ours] or ["the order of its words"]
+    return f"that had {' '.join(lost[:3])}"
+
+
+def _image(recording: Recording, cache: Cache) -> Image:
+    """Return the recorded image: its initramfs in the cache, its tables as they were recorded."""
+    digest = hashlib.sha256(recording.initramfs).hexdigest()
+    entry = cache.entry("exact", digest, lambda directory: _wrote(directory / INITRAMFS, recording.initramfs))
+    path: Path = entry / INITRAMFS
+    return Image(path, path, path, Layout(recording.abi), Layout(recording.layout), digest)
+
+
+def _wrote(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

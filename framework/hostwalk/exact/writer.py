@@ -1,0 +1,316 @@
+"""Who wrote: the instruction of a recorded execution that last changed some bytes of guest memory.
+
+QEMU 7.2 steps back in no replay of these machines, so the bytes are read at many halts of one replay, between the
+last two that differ at many more of the next one, and so on, down to one instruction. What is found is the last
+change: an instruction that wrote the same bytes again is not seen, nor one whose change was taken back between two
+halts of the first replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from hostwalk.cell import Cell
+from hostwalk.errors import HostwalkError, UsageError, WalkError
+from hostwalk.exact.making import names_at_failure
+from hostwalk.exact.playing import Playback, Player
+from hostwalk.guest import Area
+from hostwalk.guest.process import Process
+from hostwalk.linux import Linux, Task
+from hostwalk.linux.stack import Frame, backtrace, name_of
+from hostwalk.machine.registers import Registers
+from hostwalk.memory import Regions
+from hostwalk.moment import Moment
+from hostwalk.target import Arch
+
+FAN = 840
+CHANGES = 4
+ENTRY_BYTES = 8
+KERNEL_HALF = 1 << 63
+BOOT_JIFFIES_SECONDS = 300
+# What a table walk sets: accessed and dirty (SDM Vol. 3A, 4.8); AF, and AP[2] where DBM is set (Arm ARM, D8.4.5).
+ACCESS_BITS = {Arch.X86_64: 1 << 5 | 1 << 6, Arch.ARM64: 1 << 10 | 1 << 7}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: an address, or with ``entry`` that of the entry that maps it, at a level where one is given.
+
+    ``expression`` is a number, the name of a kernel symbol, or what names of the script give: ``area[1]``.
+    """
+
+    expression: str
+    entry: bool = False
+    level: str = ""
+    physical: bool = False
+    size: int = ENTRY_BYTES
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bytes of guest physical memory, in words, and where the RAM lies; ``entry`` where they are one."""
+
+    phys: int
+    size: int
+    words: str
+    regions: Regions
+    entry: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """One instruction that changed the bytes: its number, the bytes, and where the processor was.
+
+    ``walker``: it was no store but the processor's table walk, which notes an access in the entry.
+    """
+
+    icount: int
+    before: bytes
+    after: bytes
+    cpu: int
+    at: str
+    frames: tuple[Frame, ...]
+    task: str
+    uptime: float | None
+    walker: bool
+
+    @property
+    def difference(self) -> str:
+        """The bytes before and after, as one number each."""
+        old, new = (int.from_bytes(data, "little") for data in (self.before, self.after))
+        return f"{old:#018x} -> {new:#018x}"
+
+
+@dataclass
+class Search:
+    """Looks for changes of a place, in as many replays as it takes; ``replays`` counts them."""
+
+    player: Player
+    place: Place
+    watch: Callable[[str], None] = lambda _text: None
+    replays: int = 0
+    _seen: dict[int, bytes] = field(default_factory=dict)
+
+    def changes(self) -> Iterator[Change]:
+        """Yield the last changes, latest first, up to one that an instruction made."""
+        recording = self.player.recording
+        end = recording.marks[recording.verdict].icount
+        for _ in range(CHANGES):
+            found = self._last_change(end)
+            if found is None:
+                return
+            change = self._look(found)
+            yield change
+            if not change.walker:
+                return
+            end = found - 1
+
+    def during(self, count: int) -> str:
+        """Return in words between which halts an instruction was executed."""
+        marks = self.player.recording.marks
+        before = [mark.what for mark in marks if mark.icount < count]
+        after = [mark.what for mark in marks if mark.icount >= count]
+        return f"after {before[-1]!r} and before {after[0]!r}" if before else f"before {after[0]!r}"
+
+    def _last_change(self, end: int) -> int | None:
+        """Return the count at which the bytes had last changed at ``end``; None where they never did."""
+        if not self._seen:
+            self._sample(0, end)
+        while True:
+            counts = sorted(count for count in self._seen if count <= end)
+            changed = [pair for pair in pairwise(counts) if self._seen[pair[0]] != self._seen[pair[1]]]
+            if not changed:
+                return None
+            low, high = changed[-1]
+            if high - low == 1:
+                return high
+            self._sample(low, high)
+
+    def _sample(self, low: int, high: int) -> None:
+        """Read the bytes at some counts between two, both of them included."""
+        step = max(1, -(-(high - low) // FAN))
+        counts = [low, *range(low + step, high, step), high]
+        self.replays += 1
+        with self.player.bare(self.place.regions) as playback:
+            for number, count in enumerate(counts):
+                playback.run_to(count)
+                self._seen[count] = self._bytes(playback)
+                if number % 32 == 0:
+                    self.watch(f"replay {self.replays}: instruction {count:,} of {high:,}, every {step:,}")
+
+    def _bytes(self, playback: Playback) -> bytes:
+        return playback.memory.read(self.place.phys, self.place.size)
+
+    def _look(self, count: int) -> Change:
+        """Replay up to the instruction that made a change, and look at it before and after."""
+        self.replays += 1
+        with self.player.bare(self.place.regions) as playback:
+            playback.run_to(count - 1)
+            before = self._bytes(playback)
+            states = [_registers(playback, cpu) for cpu in range(playback.machine.target.cpus)]
+            linux = _linux(self.player, playback, states)
+            told = [self._told(linux, state) for state in states]
+            uptime = _uptime(linux, self.player.prepared.kernel.config) if linux else None
+            playback.run_to(count)
+            after = self._bytes(playback)
+            after_pcs = [playback.machine.registers(cpu).pc for cpu in range(len(states))]
+        cpu = next((n for n, state in enumerate(states) if state.pc != after_pcs[n]), 0)
+        at, frames, task = told[cpu]
+        walker = self.place.entry and states[cpu].pc < KERNEL_HALF and self._only_access(before, after)
+        return Change(count, before, after, cpu, at, frames, task, uptime, walker)
+
+    def _told(self, linux: Linux | None, state: Registers) -> tuple[str, tuple[Frame, ...], str]:
+        """Return in words where a processor is, its backtrace, and what it runs."""
+        if linux is None:
+            return f"{state.pc:#x}", (), ""
+        frames: tuple[Frame, ...] = ()
+        if state.pc >= KERNEL_HALF:
+            frames = backtrace(linux, state.arch, dict(state.values))
+        return name_of(linux, state.pc), frames, _task(linux, state)
+
+    def _only_access(self, before: bytes, after: bytes) -> bool:
+        """Return whether no more than the notes of an access differ: accessed and dirty bits."""
+        differ = int.from_bytes(before, "little") ^ int.from_bytes(after, "little")
+        return not differ & ~ACCESS_BITS[self.player.prepared.target.arch]
+
+
+def _registers(playback: Playback, cpu: int) -> Registers:
+    return playback.machine.registers(cpu, frame=True)
+
+
+def _linux(player: Player, playback: Playback, states: Sequence[Registers]) -> Linux | None:
+    """Return the kernel as the first processor that runs it shows it; None before there is one."""
+    symbols, layout = player.prepared.kernel.symbols, player.prepared.image.layout
+    for state in states:
+        try:
+            return Linux.of(playback.memory, state, symbols, layout)
+        except (WalkError, HostwalkError):
+            continue
+    return None
+
+
+def _uptime(linux: Linux, config: Mapping[str, str]) -> float | None:
+    """Return the seconds since the kernel began to count: jiffies_64, which begins at -300 s (linux/jiffies.h)."""
+    hertz = int(config.get("CONFIG_HZ", "0") or 0)
+    if not hertz or "jiffies_64" not in linux.symbols:
+        return None
+    first = (1 << 32) - BOOT_JIFFIES_SECONDS * hertz
+    return (linux.uint(linux.symbols["jiffies_64"]) - first) / hertz
+
+
+def _task(linux: Linux, state: Registers) -> str:
+    """Return the task on whose stack or in whose address space a processor is."""
+    stack = state["rsp" if state.arch is Arch.X86_64 else "sp"]
+    root = state["cr3" if state.arch is Arch.X86_64 else "ttbr0_el1"] & ((1 << 48) - (1 << 13))
+    try:
+        for task in (each for leader in linux.tasks() for each in _with_threads(leader)):
+            if 0 <= stack - linux.member(task.address, "struct task_struct", "stack") < (1 << 16):
+                return f"{task.comm} (pid {task.pid})"
+            mm = task.mm if stack < KERNEL_HALF else None
+            if mm is not None and mm.pgd_phys & ~(1 << 12) == root:
+                return f"{task.comm} (pid {task.pid})"
+    except HostwalkError:
+        return ""
+    return ""
+
+
+def _with_threads(leader: Task) -> Iterator[Task]:
+    yield leader
+    if leader.pid:
+        yield from (each for each in leader.threads() if each.pid != leader.pid)
+
+
+# What is asked.
+
+
+def locate(cell: Cell, player: Player, question: Question) -> Place:
+    """Return the place that is asked for, where the verdict falls; raises UsageError, WalkError."""
+    moment = cell.moment()
+    value = evaluate(question.expression, player, moment)
+    address = value.start if isinstance(value, Area) else value
+    if not isinstance(address, int):
+        raise UsageError(
+            f"{question.expression} is a {type(value).__name__}, no address",
+            remedy="give a number or an area",
+        )
+    who = (
+        value.subject if isinstance(value, Area) else names_at_failure(player.recording.script).get("subject")
+    )
+    found = (
+        _entry(moment, who, address, question) if question.entry else _bytes(moment, who, address, question)
+    )
+    phys, words, size = found
+    return Place(phys, size, words, cell.memory.regions, question.entry)
+
+
+class _Names(dict[str, Any]):
+    """The names of the script, and beyond them the kernel's symbols."""
+
+    def __init__(self, names: Mapping[str, object], symbols: Mapping[str, int]) -> None:
+        super().__init__(names)
+        self._symbols = symbols
+
+    def __missing__(self, name: str) -> int:
+        if name in self._symbols:
+            return self._symbols[name]
+        raise KeyError(name)
+
+
+def evaluate(expression: str, player: Player, moment: Moment) -> object:
+    """Return what an expression gives where the verdict falls; raises UsageError."""
+    names = _Names(names_at_failure(player.recording.script), moment.linux.symbols)
+    try:
+        return eval(expression, {}, names)  # noqa: S307 (its user's own, as the script is)
+    except Exception as error:
+        known = ", ".join(sorted(names)) or "none"
+        raise UsageError(
+            f"{expression!r} gives no address: {type(error).__name__}: {error}",
+            remedy=f"give a number, a kernel symbol, or a name of the script ({known})",
+        ) from error
+
+
+def _entry(moment: Moment, who: object, address: int, question: Question) -> tuple[int, str, int]:
+    walk = moment.mm(_pid(who, question)).walk(address)
+    steps = [step for step in walk.levels if question.level in ("", step.name)]
+    if not steps:
+        there = ", ".join(step.name for step in walk.levels)
+        raise UsageError(f"{address:#x} has no entry at level {question.level}", remedy=f"it has: {there}")
+    step = steps[-1]
+    return step.entry_phys, f"the {step.name} of {address:#x}, at physical {step.entry_phys:#x}", ENTRY_BYTES
+
+
+def _bytes(moment: Moment, who: object, address: int, question: Question) -> tuple[int, str, int]:
+    if question.physical:
+        return address, f"{question.size} bytes at physical {address:#x}", question.size
+    if address >= KERNEL_HALF:
+        phys: int | None = moment.linux.phys(address)
+    else:
+        phys = moment.mm(_pid(who, question)).walk(address).phys_addr
+    if phys is None:
+        raise UsageError(
+            f"{address:#x} is not mapped where the verdict falls", remedy="ask for its entry: --entry"
+        )
+    return phys, f"{question.size} bytes at {address:#x}, physical {phys:#x}", question.size
+
+
+def _pid(who: object, question: Question) -> int:
+    if not isinstance(who, Process):
+        raise UsageError(
+            f"it is not known whose address {question.expression} is", remedy="give an area of the script's"
+        )
+    return who.pid
+
+
+def who_wrote(
+    player: Player, question: Question, watch: Callable[[str], None] = lambda _text: None
+) -> tuple[Place, Search, list[Change]]:
+    """Find who wrote what is asked for; return the place, the search, and the changes, latest first."""
+    places: list[Place] = []
+    watch("replay to the verdict")
+    player.perform(lambda cell: places.append(locate(cell, player, question)))
+    search = Search(player, places[0], watch)
+    changes = list(search.changes())
+    return places[0], search, changes

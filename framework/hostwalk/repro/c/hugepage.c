@@ -1,0 +1,27 @@
+static void set(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0) {
+		perror(path);
+		exit(3);
+	}
+	close(fd);
+}
+
+/* What one entry of a pmd maps, as one huge page. */
+static char *huge_page(void)
+{
+	const long size = page / 8 * page;
+	char *all = map(NULL, 2 * size / page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *start = all + (size - (unsigned long)all % size) % size;
+
+	set("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
+	set("/proc/sys/vm/compact_memory", "1");
+	if (madvise(start, size, MADV_HUGEPAGE)) {
+		perror("madvise");
+		exit(3);
+	}
+	*(volatile char *)start = 1;
+	return start;
+}

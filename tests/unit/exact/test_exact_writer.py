@@ -1,0 +1,100 @@
+"""Searching for the last change, with a replay that only counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hostwalk.errors import UsageError
+from hostwalk.exact import writer
+from hostwalk.exact.writer import FAN, Change, Place, Search
+from hostwalk.machine.course import Mark
+
+END = 500_000_000
+PLACE = Place(0x1000, 8, "a word", (), entry=True)
+
+
+@dataclass
+class Counting:
+    """A replay of which one word changes at the counts in ``changes``."""
+
+    changes: tuple[int, ...]
+    halts: int = 0
+    recording: Any = field(
+        default_factory=lambda: SimpleNamespace(
+            marks=(Mark(100, "", "boot"), Mark(END, "", "verdict"), Mark(END + 9, "", "end")), verdict=1
+        )
+    )
+
+    @contextmanager
+    def bare(self, _regions: object) -> Iterator[Counting]:
+        self.count = 0
+        yield self
+
+    def run_to(self, count: int) -> None:
+        assert count >= self.count, "a replay only goes forward"
+        self.count = count
+        self.halts += 1
+
+    @property
+    def memory(self) -> Any:
+        changed = sum(count <= self.count for count in self.changes)
+        return SimpleNamespace(read=lambda _phys, size: changed.to_bytes(size, "little"))
+
+
+def searching(*changes: int) -> tuple[Search, Counting]:
+    player = Counting(changes)
+    return Search(player, PLACE), player  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at", [1, 2, 77, FAN, 123_456_789, END - 1, END])
+def test_the_last_change_is_found_to_the_instruction(at: int) -> None:
+    search, player = searching(*(count for count in (1, at // 2, at) if count))
+    assert search._last_change(END) == at
+    assert search.replays <= 4
+    assert player.halts <= 4 * (FAN + 2)
+
+
+def test_a_change_after_the_verdict_is_none() -> None:
+    search, _ = searching(END + 1)
+    assert search._last_change(END) is None
+
+
+def test_an_earlier_change_takes_no_second_look_at_the_whole_run() -> None:
+    search, _ = searching(4_000_000, 400_000_000)
+    assert search._last_change(END) == 400_000_000
+    replays = search.replays
+    assert search._last_change(400_000_000 - 1) == 4_000_000
+    assert search.replays - replays <= 3
+
+
+def change(icount: int, *, walker: bool) -> Change:
+    return Change(icount, bytes(8), bytes(8), 0, "main+0x1", (), "", None, walker)
+
+
+def test_a_table_walk_is_told_and_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, _ = searching(1_000, 2_000, 3_000)
+    monkeypatch.setattr(search, "_look", lambda count: change(count, walker=count > 2_000))
+    assert [(found.icount, found.walker) for found in search.changes()] == [(3_000, True), (2_000, False)]
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(5, "before 'boot'"), (101, "after 'boot' and before 'verdict'")]
+)
+def test_a_change_is_between_two_halts(count: int, said: str) -> None:
+    assert searching()[0].during(count) == said
+
+
+def test_names_of_the_script_come_before_symbols_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "names_at_failure", lambda _script: {"area": 7, "jiffies": 8})
+    player: Any = SimpleNamespace(recording=SimpleNamespace(script=None))
+    moment: Any = SimpleNamespace(linux=SimpleNamespace(symbols={"jiffies": 1, "init_mm": 2}))
+    given = [writer.evaluate(text, player, moment) for text in ("area + 1", "jiffies", "init_mm", "0x10")]
+    assert given == [8, 8, 2, 16]
+    with pytest.raises(UsageError, match="'nothing' gives no address"):
+        writer.evaluate("nothing", player, moment)
