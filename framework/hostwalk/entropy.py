@@ -14,19 +14,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from hostwalk.errors import WalkError
+from hostwalk.deadline import Deadline
+from hostwalk.errors import LayoutError, WalkError
 
 if TYPE_CHECKING:
     from hostwalk.cell import Cell
     from hostwalk.linux import Linux
 
+BASE = "base_crng"
 KEY_SIZE = 32
 PLACES = (32, 40)
 AHEAD = 16
 UNUSED = (1 << 64) - 1
+LOOK_SECONDS = 0.02
 
 
 class Fresh(Enum):
@@ -52,9 +56,26 @@ def reseed(cell: Cell, seed: int | Fresh) -> None:
         cell.memory.write(linux.phys(generation), following)
 
 
+def await_new_key(cell: Cell, deadline: Deadline) -> None:
+    """Wait until the kernel has just taken a new key: what is frozen then draws alike for the longest time.
+
+    Returns at the deadline, or at once where the kernel keeps its generator otherwise.
+    """
+    before: int | None = None
+    with suppress(WalkError, LayoutError):
+        while BASE in cell.linux.symbols and not deadline.expired:
+            with cell.machine.stopped():
+                linux = cell.linux.anew()
+                generation = linux.uint(_generator(linux)[1])
+            if before not in (None, generation):
+                return
+            before = generation
+            cell.machine.console.drain(deadline.at_most(LOOK_SECONDS))
+
+
 def _generator(linux: Linux) -> tuple[int, int]:
     """Return the addresses of base_crng and of its generation, recognised."""
-    base, per_cpu = linux.symbols["base_crng"], linux.symbols["crngs"]
+    base, per_cpu = linux.symbols[BASE], linux.symbols["crngs"]
     known = {linux.uint(linux.per_cpu(per_cpu, cpu) + KEY_SIZE) for cpu in linux.cpus()} - {UNUSED}
     latest = max(known, default=1)
     for place in PLACES:

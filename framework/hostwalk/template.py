@@ -33,12 +33,13 @@ from hostwalk.memory import ProcessVm, Region, SharedMap, file_ranges
 from hostwalk.target import Arch
 
 KIND = "template"
-RECIPE = "template-4"
+RECIPE = "template-5"
 FACTS_FILE = "facts.json"
 FORK_SECONDS = 20.0
 DOOR_SECONDS = 60.0
 SPARES = 2
 QUIET_NANOSECONDS = 300_000_000
+NEW_KEY_SECONDS = 3.0
 GREED = 3
 AHEAD_SECONDS = 4.0
 Made = tuple[int, int, int, int]
@@ -267,6 +268,7 @@ def _frozen(cell: Cell, directory: Path, boot_seconds: float) -> Facts:
     if cell.prepared.image.login:
         cell.machine.await_door(Deadline.after(DOOR_SECONDS))
     _rest(cell.janitor)
+    entropy.await_new_key(cell, Deadline.after(NEW_KEY_SECONDS))
     cell.machine.check()
     freeze(cell.machine, directory)
     regions, digests = tuple(cell.memory.regions), _digests(directory)

@@ -126,7 +126,7 @@ def test_the_agent_knows_which_fork_it_is_in(fork: Callable[..., Cell]) -> None:
 
 
 def drawn_twice(draw: Callable[[], bytes]) -> bytes:
-    """Return what two of a few forks draw: a second after its boot the kernel takes a new key, and again each second."""
+    """Return what two of a few forks draw: now and then the kernel takes a new key of its own."""
     drawn: list[bytes] = []
     while len(set(drawn)) == len(drawn):
         assert len(drawn) < 4, "no two forks drew the same"
