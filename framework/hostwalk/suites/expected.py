@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -127,8 +127,12 @@ def parsed(text: str, collection: str) -> Known:
     )
 
 
+def _pairs(config: Mapping[str, Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((option, pattern) for option, patterns in config.items() for pattern in patterns)
+
+
 def _needs(table: Mapping[str, Any]) -> Needs:
     return Needs(
         table.get("setup", ""), tuple(table.get("modules", ())), bool(table.get("unbounded", False)),
-        table.get("seconds"), tuple(table.get("config", {}).items()),
+        table.get("seconds"), _pairs(table.get("config", {})),
     )  # fmt: skip

@@ -83,7 +83,8 @@ def _broken(error: HostwalkError, seconds: float) -> Ending:
 def explained(result: Result, needs: Needs, config: Mapping[str, str]) -> Result:
     """Return a result, a skip with the options that the kernel lacks for it."""
     about = f"{result.name}: {result.reason}"
-    lacking = [option for option, of in needs.config if config.get(option) is None and fnmatchcase(about, of)]
+    fitting = dict.fromkeys(option for option, pattern in needs.config if fnmatchcase(about, pattern))
+    lacking = [option for option in fitting if option not in config]
     if result.outcome is not Outcome.SKIP or not lacking:
         return result
     why = f"this kernel has no {' and no '.join(lacking)}"

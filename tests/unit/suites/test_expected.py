@@ -14,7 +14,7 @@ MANIFEST = """\
 test = "huge*"
 setup = "echo 32 >/proc/sys/vm/nr_hugepages"
 seconds = 60
-config = { CONFIG_HUGETLB_PAGE = "*huge*" }
+config = { CONFIG_HUGETLB_PAGE = ["*huge*"] }
 
 [[mm.needs]]
 test = "hugetlb_one -x"
