@@ -59,7 +59,7 @@ class Archive:
             or (kept.fetched < index.fetched and not self.offline)
         ):
             with self.cache.workspace(_KIND, _KEY) as room:
-                found = tuple(Apt(room).packages(names))
+                found = (*_current(kept, index), *Apt(room).packages(names))
                 kept = Index(tuple(dict.fromkeys(found)), index.fetched, index.attempted, index.wish)
                 index_module.save(kept, self._packages_path)
         return tuple(_newest(kept, name, arch) for name in names)
@@ -147,6 +147,11 @@ class Archive:
     def _wanted(self, packages: Iterable[Package]) -> Iterator[Package]:
         """Yield the packages that this index is for."""
         return (package for package in packages if self.sources == package.name.startswith("linux-source-"))
+
+
+def _current(kept: Index | None, index: Index) -> tuple[Package, ...]:
+    """Return the packages that were looked up, for other names, since the index was read."""
+    return kept.packages if kept and kept.fetched >= index.fetched else ()
 
 
 def _covers(index: Index, names: Iterable[str], arch: Arch) -> bool:

@@ -22,12 +22,12 @@ from hostwalk.kernels import Kernel, Progress, toolchain, view
 from hostwalk.kernels.archive import Archive
 from hostwalk.kernels.making import first_error
 from hostwalk.kernels.sources import DebianSources, Tree, Wanted, tree_at
-from hostwalk.target import Arch, is_from_source
+from hostwalk.suites.libraries import Libraries
+from hostwalk.target import is_from_source
 
-RECIPE = "kselftest-1"
+RECIPE = "kselftest-2"
 BUILD_SECONDS = 3600.0
 _SELFTESTS = Path("tools/testing/selftests")
-_LIBRARIES = ("numa.h", "sys/capability.h", "liburing.h")
 _FAILED = re.compile(r"^make(?:\[\d+\])?: \*\*\* \[[^\]]*: ([^\]]+)\] Error")
 _BEGUN = re.compile(r"^  [A-Z]+ +(?:\[\w+\] )?\S+$")
 _BASE = re.compile(r"\d+\.\d+")
@@ -61,8 +61,8 @@ def source_of(kernel: Kernel, archive: Archive) -> Tree:
     return DebianSources(archive).tree(base[0])
 
 
-def build(collection: str, tree: Tree, arch: Arch, cache: Cache, progress: Progress) -> Built:
-    """Return a collection, built if it is not in the cache.
+def build(collection: str, tree: Tree, linked: Libraries, cache: Cache, progress: Progress) -> Built:
+    """Return a collection, built for the architecture of the libraries if it is not in the cache.
 
     Raises ResolveError where the source has no such collection, BuildError where nothing of it builds, CacheError.
     """
@@ -71,10 +71,11 @@ def build(collection: str, tree: Tree, arch: Arch, cache: Cache, progress: Progr
         raise ResolveError(
             f"Linux {tree.version} has no collection {collection!r} that is known here", remedy="ask for mm"
         )
-    compiler = toolchain.find(arch)
-    there = [name for name in _LIBRARIES if Path("/usr/include", name).exists()]
-    key = key_of(RECIPE, collection, tree.identity, tree.version, arch, compiler.version, *there)
-    builder = _Builder(collection, tree, arch, compiler, cache, progress)
+    compiler = toolchain.find(linked.arch)
+    key = key_of(
+        RECIPE, collection, tree.identity, tree.version, linked.arch, compiler.version, linked.identity
+    )
+    builder = _Builder(collection, tree, linked, compiler, cache, progress)
     entry = cache.entry("kselftest", key, builder.make)
     found = json.loads((entry / "built.json").read_text())
     return Built(entry / "files", tuple(found["programs"]), found["failures"])
@@ -84,7 +85,7 @@ def build(collection: str, tree: Tree, arch: Arch, cache: Cache, progress: Progr
 class _Builder:
     collection: str
     tree: Tree
-    arch: Arch
+    linked: Libraries
     compiler: toolchain.Toolchain
     cache: Cache
     progress: Progress
@@ -94,7 +95,7 @@ class _Builder:
         files = directory / "files"
         files.mkdir()
         with self.cache.temporary() as room:
-            source = view.clean(self.tree.path, self.arch, room / "view")
+            source = view.clean(self.tree.path, self.linked.arch, room / "view")
             self._headers(source, room / "headers")
             work = shadow(source, room / "source", self.collection)
             names = self._make(work, room, files, "-s", f"--eval={_NAMES}", _NAMES.partition(":")[0])
@@ -113,7 +114,8 @@ class _Builder:
     def _headers(self, source: Path, out: Path) -> None:
         out.mkdir()
         argv: list[str | Path] = [
-            process.find_tool("make", "make"), "-s", "-C", source, f"O={out}", f"ARCH={self.arch.kernel}", "headers"
+            process.find_tool("make", "make"), "-s", "-C", source, f"O={out}", f"ARCH={self.linked.arch.kernel}",
+            "headers",
         ]  # fmt: skip
         with self.progress.task(f"headers of Linux {self.tree.version}", None):
             process.run(
@@ -121,30 +123,31 @@ class _Builder:
                 deadline=Deadline.after(BUILD_SECONDS),
                 error=BuildError,
                 what="make headers",
-                env=_environ(),
+                env=self._environ(),
             )
 
     def _make(self, work: Path, room: Path, files: Path, *words: str) -> str:
         """Run the collection's Makefile; return all that it says, in its order, whether or not it fails."""
         settings = {
-            "OUTPUT": files, "ARCH": self.arch, "CC": self.compiler.cc, "USERCFLAGS": "-static",
+            "OUTPUT": files, "ARCH": self.linked.arch, "CC": self.compiler.cc,
+            "USERCFLAGS": f"-static -L{self.linked.archives}",
             "KHDR_INCLUDES": f"-isystem {room / 'headers' / 'usr/include'}",
         }  # fmt: skip
         make = ["sh", "-c", 'exec "$@" 2>&1', "sh", process.find_tool("make", "make"), "--no-print-directory"]
         argv: list[str | Path] = [*make, "-C", work, *(f"{key}={value}" for key, value in settings.items())]
         with self.progress.task(
-            f"selftests/{self.collection} of Linux {self.tree.version} for {self.arch}", None
+            f"selftests/{self.collection} of Linux {self.tree.version} for {self.linked.arch}", None
         ):
             done = process.run(
                 [*argv, *words], deadline=Deadline.after(BUILD_SECONDS), error=BuildError,
-                what=f"make of selftests/{self.collection}", check=False, env=_environ(),
+                what=f"make of selftests/{self.collection}", check=False, env=self._environ(),
             )  # fmt: skip
         return done.stdout
 
-
-def _environ() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR")}
-    return {**kept, "LC_ALL": "C.UTF-8"}
+    def _environ(self) -> dict[str, str]:
+        """Return the environment of make, with the libraries' headers: check_config.sh compiles without its flags."""
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR")}
+        return {**kept, "LC_ALL": "C.UTF-8", "C_INCLUDE_PATH": str(self.linked.headers)}
 
 
 def shadow(source: Path, place: Path, collection: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,6 +16,7 @@ CANNOT_RUN, NOT_THERE, BY_SIGNAL = 126, 127, 128
 _OURS = "hostwalk: "
 _SEPARATOR = " / "
 _EXIT = re.compile(r"exit=(\d+)")
+_LIBRARY = re.compile(r"error while loading shared libraries: ([^:\s]+):")
 
 
 class Outcome(StrEnum):
@@ -67,10 +68,32 @@ def judged(name: str, output: Output, ending: Ending) -> tuple[Result, ...]:
     last = (*_ended(name, output, ending, lines), *_plan(name, output, ending))
     if lines or last:
         return (*lines, *last)
-    outcome, reason = _by_status(ending.status)
-    if outcome in (Outcome.SKIP, Outcome.XFAIL):
-        reason = _last_words(output)
-    return (Result(name, outcome, reason, output.text),)
+    return (alone(name, output.text, ending),)
+
+
+def alone(
+    name: str,
+    text: str,
+    ending: Ending,
+    meaning: Callable[[int | None], tuple[Outcome, str]] | None = None,
+) -> Result:
+    """Return the one result of a program that printed none: by its status, the reason by its last words.
+
+    ``meaning`` says what a status means, by default as in tools/testing/selftests/kselftest.h.
+    """
+    outcome, reason = (meaning or _by_status)(ending.status)
+    note = noted(text) or f": {_last_words(text)}"
+    if ending.status == NOT_THERE and (lacking := _LIBRARY.search(text)):
+        outcome, reason, note = Outcome.SKIP, f"the guest has no {lacking[1]}", ""
+    elif outcome in (Outcome.SKIP, Outcome.XFAIL):
+        reason, note = _last_words(text), ""
+    return Result(name, outcome, reason + (note if reason else noted(text)), text)
+
+
+def noted(text: str) -> str:
+    """Return what hostwalk itself said of a command, as the end of a reason: a bound was met, it cannot run here."""
+    said = [line.partition(_OURS)[2] for line in text.splitlines() if _OURS in line]
+    return f": {'; '.join(said)}" if said else ""
 
 
 def _results(output: Output, tests: tuple[Point, ...], parent: str) -> Iterator[Result]:
@@ -111,22 +134,30 @@ def _reason(test: Point) -> str:
 
 def _ended(name: str, output: Output, ending: Ending, lines: tuple[Result, ...]) -> Iterator[Result]:
     """Yield what its end adds: a crash, a time-out, a bail-out, a status that no line explains."""
-    after = f"after {output.tests[-1].name}" if output.tests else "before any result"
-    if ending.crash is not None:
-        yield Result(name, Outcome.CRASH, f"the guest's kernel: {ending.crash} ({after})", output.text)
-    elif ending.lost is not None:
-        yield Result(name, Outcome.UNPROVEN, f"{ending.lost} ({after})", output.text)
-    elif ending.timeout is not None:
-        yield Result(name, Outcome.TIMEOUT, f"not ended within {ending.timeout:g} s ({after})", output.text)
-    elif ending.status is not None and ending.status > BY_SIGNAL:
-        yield Result(name, Outcome.CRASH, f"{ended_by(ending.status)} ({after})", output.text)
+    yield from broken_off(name, output.text, ending, output.tests[-1].name if output.tests else "")
     if output.bailed is not None and not _summed_up(output, lines):
         yield Result(name, Outcome.FAIL, f"Bail out! {output.bailed}".strip(), output.text)
     elif output.skipped is not None and not output.tests:
         yield Result(name, Outcome.SKIP, output.skipped, output.text)
     elif lines and _unexplained(ending.status, lines):
         outcome, reason = _by_status(ending.status)
-        yield Result(name, outcome, f"{reason}, which no line explains", output.text)
+        yield Result(name, outcome, f"{reason}, which no line explains{noted(output.text)}", output.text)
+
+
+def broken_off(name: str, text: str, ending: Ending, last: str) -> Iterator[Result]:
+    """Yield how a program ended that did not end by itself: the kernel crashed, it was killed, nothing is known of it.
+
+    ``last`` is the last thing that it judged, empty before any.
+    """
+    after = f"(after {last}){noted(text)}" if last else f"(before any result){noted(text)}"
+    if ending.crash is not None:
+        yield Result(name, Outcome.CRASH, f"the guest's kernel: {ending.crash} {after}", text)
+    elif ending.lost is not None:
+        yield Result(name, Outcome.UNPROVEN, f"{ending.lost} {after}", text)
+    elif ending.timeout is not None:
+        yield Result(name, Outcome.TIMEOUT, f"not ended within {ending.timeout:g} s {after}", text)
+    elif ending.status is not None and ending.status > BY_SIGNAL:
+        yield Result(name, Outcome.CRASH, f"{ended_by(ending.status)} {after}", text)
 
 
 def _summed_up(output: Output, lines: tuple[Result, ...]) -> bool:
@@ -168,9 +199,9 @@ def _by_status(status: int | None) -> tuple[Outcome, str]:
     return Outcome.FAIL, ended_by(status)
 
 
-def _last_words(output: Output) -> str:
+def _last_words(text: str) -> str:
     """Return the last line with words in it: programs say there why they do not go on."""
-    said = (line.strip().lstrip("# ") for line in reversed(output.lines))
+    said = (line.strip().lstrip("# ") for line in reversed(text.splitlines()))
     return next((line for line in said if line and not line.startswith(_OURS)), "it does not say why")
 
 

@@ -18,15 +18,16 @@ from hostwalk.kernels.archive import Archive
 from hostwalk.kernels.progress import SILENT
 from hostwalk.options import CheckOptions
 from hostwalk.suites.building import Built, build, source_of
-from hostwalk.suites.expected import Expectation, Known
+from hostwalk.suites.expected import Expectation, Known, Needs
+from hostwalk.suites.kselftests import MANIFEST, Kselftests, without_extra
+from hostwalk.suites.libraries import libraries
 from hostwalk.suites.outcome import Outcome, Result
-from hostwalk.suites.plan import Step, steps
+from hostwalk.suites.plan import Step
 from hostwalk.suites.running import Runner
 from hostwalk.target import Target
 
 SECONDS = 300.0
 SELFTESTS_MEMORY = 1024
-SCRIPT = "run_vmtests.sh"
 KEYS: dict[str, type | tuple[type, ...]] = {
     "name": str, "directory": str, "programs": list, "timeout": (int, float), "memory": int, "setup": str,
     "expect": list,
@@ -93,7 +94,7 @@ def _known(file: Path, said: dict[str, Any]) -> Known:
         )
     except (KeyError, TypeError, AttributeError):
         raise UsageError(f"{file.name}: what is expected to fail needs test and reason") from None
-    return Known(expectations, (("*", said["setup"]),) if "setup" in said else ())
+    return Known(expectations, (("*", Needs(said["setup"])),) if "setup" in said else ())
 
 
 class Machines:
@@ -126,7 +127,7 @@ def jobs(file: Path, options: CheckOptions) -> Iterator[Job]:
         place = file.parent / said.directory.replace("{arch}", target.arch)
         chosen = tuple(Step(said.name, command) for command in said.commands)
         built = Built(place, tuple(step.program for step in chosen), {})
-        runner = Runner(said.name, built, said.known, machines.make, said.seconds)
+        runner = Runner(Kselftests(said.name, built, said.known), machines.make, said.seconds)
         for job in _jobs(runner, machines, target, chosen):
             file = built.file(job.program)
             yield job if file.is_file() else replace(job, run=partial(_missing, job.title, file))
@@ -141,21 +142,22 @@ def selftests(collection: str, options: CheckOptions) -> Iterator[Job]:
     for target in replace(options, memory=max(options.memory, SELFTESTS_MEMORY)).targets:
         machines, cache = Machines(target, options), Cache.user()
         tree = source_of(machines.prepared.kernel, Archive(cache, options.mirror, SILENT, sources=True))
-        built = build(collection, tree, target.arch, cache, SILENT)
-        scripts = {path.name: path.read_text(errors="replace") for path in built.directory.glob("*.sh")}
-        main = scripts.pop(SCRIPT, "")
-        runner = Runner(collection, built, Known.of(collection), machines.make, SECONDS)
-        yield from _jobs(runner, machines, target, steps(main, built.programs, "".join(scripts.values())))
+        linked = libraries(target.arch, Archive(cache, options.mirror), cache)
+        built = build(collection, tree, linked, cache, SILENT)
+        suite = Kselftests(collection, built, Known.of(MANIFEST, collection))
+        chosen = tuple(without_extra(suite.steps()))
+        yield from _jobs(Runner(suite, machines.make), machines, target, chosen)
 
 
 def _jobs(runner: Runner, machines: Machines, target: Target, chosen: tuple[Step, ...]) -> Iterator[Job]:
     for step in chosen:
-        title = f"{runner.collection} / {step.name}"
+        title = f"{runner.suite.name} / {step.name}"
         yield Job(step.name, step.program, title, target.name, partial(_run, runner, machines, target, step))
 
 
 def _run(runner: Runner, machines: Machines, target: Target, step: Step) -> tuple[Result, ...]:
     results = runner.run(step)
-    if not runner.known.expectations:
+    known = runner.suite.known
+    if not known.expectations:
         return results
-    return runner.known.applied(results, machines.prepared.kernel.release, target.arch)
+    return known.applied(results, machines.prepared.kernel.release, target.arch)

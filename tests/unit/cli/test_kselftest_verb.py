@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from hostwalk.cli import kselftest
+from hostwalk.cli import kselftest, suites
 from hostwalk.cli.main import main, parser_for
 from hostwalk.errors import UsageError
 from hostwalk.suites.building import Built
+from hostwalk.suites.expected import Known
+from hostwalk.suites.kselftests import Kselftests, without_extra
 from hostwalk.suites.outcome import Outcome, Result
 from hostwalk.suites.plan import Step
 from hostwalk.suites.running import Runner
@@ -57,13 +59,21 @@ def test_a_collection_that_is_not_known_is_refused() -> None:
 
 
 def test_words_choose_by_category_and_name(built: Built) -> None:
-    assert [step.name for step in kselftest.select(built, "")] == ["cow", "mremap_test", "mseal_test"]
-    assert [step.name for step in kselftest.select(built, "mremap or unlisted")] == [
-        "mremap_test",
-        "mseal_test",
-    ]
+    known = Kselftests("mm", built, Known()).steps()
+    assert [step.name for step in suites.select(known, "")] == ["cow", "mremap_test", "mseal_test"]
+    assert [step.name for step in suites.select(known, "mremap or unlisted")] == ["mremap_test", "mseal_test"]
     with pytest.raises(UsageError, match="'swap'"):
-        kselftest.select(built, "swap")
+        suites.select(known, "swap")
+
+
+def test_what_the_script_runs_only_with_a_is_one_skip_unless_asked_for() -> None:
+    known = [Step("gup_test", ("./gup_test", f"-n {number}"), extra=number > 1) for number in range(1, 5)]
+    first, extra = without_extra(known)
+    assert first == known[0]
+    assert (extra.name, extra.skip) == (
+        "gup_test ...",
+        "run_vmtests.sh runs 3 of them, and only with -a: give --all",
+    )
 
 
 @pytest.mark.parametrize(("outcome", "status"), [(Outcome.SKIP, 0), (Outcome.LEAK, 1), (Outcome.UNPROVEN, 3)])

@@ -82,12 +82,12 @@ def test_a_failure_that_no_line_tells_is_not_lost() -> None:
     ("status", "outcome", "reason"),
     [
         (0, Outcome.PASS, ""),
-        (1, Outcome.FAIL, "ended with status 1"),
+        (1, Outcome.FAIL, "ended with status 1: out of luck"),
         (2, Outcome.XFAIL, "out of luck"),
         (4, Outcome.SKIP, "out of luck"),
-        (127, Outcome.FAIL, "ended with status 127"),
+        (127, Outcome.FAIL, "ended with status 127: out of luck"),
         (134, Outcome.CRASH, "killed by SIGABRT (before any result)"),
-        (None, Outcome.CRASH, "it printed no result, and how it ended is not known"),
+        (None, Outcome.CRASH, "it printed no result, and how it ended is not known: out of luck"),
     ],
 )
 def test_without_a_line_the_status_decides(status: int | None, outcome: Outcome, reason: str) -> None:
@@ -120,3 +120,34 @@ def test_a_parent_is_told_where_it_says_more_than_its_subtests() -> None:
 def test_a_result_keeps_what_was_printed_for_it() -> None:
     results = judged("x", parse(f"{HEAD}# why\nnot ok 1 a\nok 2 b\n"), Ending(1))
     assert [each.text for each in results] == [f"{HEAD}# why\nnot ok 1 a\n", "ok 2 b\n"]
+
+
+@pytest.mark.parametrize(
+    ("said", "ending", "outcome", "reason"),
+    [
+        (
+            "hostwalk: ./t: exec format error: it is a program for arm64, this guest is x86_64\n", Ending(126),
+            Outcome.FAIL,
+            "ended with status 126: ./t: exec format error: it is a program for arm64, this guest is x86_64",
+        ),
+        (
+            "./t: error while loading shared libraries: libaio.so.1: cannot open shared object file\n", Ending(127),
+            Outcome.SKIP, "the guest has no libaio.so.1",
+        ),
+        (
+            "fork: Try again\nline 2: hostwalk: the bound of 256 processes was met\n", Ending(timeout=5.0),
+            Outcome.TIMEOUT, "not ended within 5 s (before any result): the bound of 256 processes was met",
+        ),
+        (
+            "hostwalk: out of memory: the bound of 70 MiB was met, all its processes were killed\n", Ending(137),
+            Outcome.CRASH,
+            "killed by SIGKILL (before any result): out of memory: the bound of 70 MiB was met, all its processes "
+            "were killed",
+        ),
+        ("write: no space\n", Ending(1), Outcome.FAIL, "ended with status 1: write: no space"),
+    ],
+)  # fmt: skip
+def test_what_hostwalk_knows_of_an_end_is_in_the_reason(
+    said: str, ending: Ending, outcome: Outcome, reason: str
+) -> None:
+    assert judged("x", parse(said), ending) == (Result("x", outcome, reason, said),)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from hostwalk.errors import CommandTimeoutError, GuestCrashError, HostwalkError, LoginError
-from hostwalk.suites import running
+from hostwalk.machine.ssh import Finished
+from hostwalk.suites import pins, running
 from hostwalk.suites.building import Built
-from hostwalk.suites.expected import Known
+from hostwalk.suites.expected import Known, Needs
+from hostwalk.suites.kselftests import Kselftests
 from hostwalk.suites.outcome import Outcome
+from hostwalk.suites.pins import Pins
 from hostwalk.suites.plan import Step
 from hostwalk.suites.running import Runner
 
@@ -29,16 +33,23 @@ class Guest:
         self.put_files: list[str] = []
         self.commands: list[Sequence[str]] = []
         self.closed = False
+        self.setup = Finished(0, b"", b"")
+        self.deadline = 0.0
         self.machine = SimpleNamespace(ssh=lambda: self, reports=())
+        kernel = SimpleNamespace(config={"CONFIG_MMU": "y"}, modules=None)
+        self.prepared = SimpleNamespace(kernel=kernel)
 
     def put(self, local: Path, remote: str) -> None:
         self.put_files.append(remote)
 
-    def run(self, argv: Sequence[str], *, deadline: object) -> None:
+    def run(self, argv: Sequence[str], *, deadline: object, stdin: bytes) -> Finished:
+        assert stdin == b"CONFIG_MMU=y\n"
         self.commands.append(argv)
+        return self.setup
 
     def stream(self, argv: Sequence[str], streams, *, deadline) -> int:
         self.commands.append(argv)
+        self.deadline = deadline.seconds
         streams.stdout(self.said)
         if isinstance(self.end, HostwalkError):
             raise self.end
@@ -54,10 +65,16 @@ class Guest:
 @pytest.fixture
 def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
     made = Guest()
+
+    def pinned(_cell: object) -> Pins:
+        return Pins(made.pins.pop(0) if len(made.pins) > 1 else made.pins[0], {})
+
+    monkeypatch.setattr(running, "pins", pinned)
+    monkeypatch.setattr(pins, "pins", pinned)
     monkeypatch.setattr(
-        running, "pinned", lambda cell: made.pins.pop(0) if len(made.pins) > 1 else made.pins[0]
+        running, "leaked", lambda *_: "pfn 0x12 (4), anonymous memory of cow (pid 9) at 0x7000"
     )
-    monkeypatch.setattr(running, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(pins, "SETTLE_SECONDS", 0.01)
     return made
 
 
@@ -66,16 +83,48 @@ def runner(guest: Guest, tmp_path: Path) -> Runner:
     (tmp_path / "cow").touch()
     (tmp_path / "test_hmm.sh").write_text("./cow")
     built = Built(tmp_path, ("cow", "migration"), {"migration": "numa.h: No such file or directory"})
-    known = Known(setup=(("cow", "echo 8 >nr_hugepages"),))
-    return Runner("mm", built, known, lambda: guest, 5.0)  # type: ignore[arg-type, return-value]
+    needs = (
+        ("cow", Needs("echo 8 >nr_hugepages", config=(("CONFIG_GUP_TEST", "*gup_test*"),))),
+        ("slow*", Needs(seconds=900.0)),
+    )
+    suite = Kselftests("mm", built, Known(needs=needs, commands={"sudo": "#!/bin/sh\n"}))
+    return Runner(suite, lambda: guest, None)  # type: ignore[arg-type, return-value]
 
 
 def test_a_step_runs_with_its_files_and_setup_in_a_machine_that_ends(runner: Runner, guest: Guest) -> None:
     (result,) = runner.run(STEP)
     assert (result.name, result.outcome) == ("mm / cow -x / a", Outcome.PASS)
     assert guest.put_files == ["/root/cow"]
-    assert guest.commands == [["sh", "-c", "echo 8 >nr_hugepages"], ("./cow", "-x")]
-    assert guest.closed
+    setup, command = guest.commands
+    assert "echo 8 >nr_hugepages" in setup[-1]
+    assert ">/usr/local/bin/sudo" in setup[-1]
+    assert command == ("./cow", "-x")
+    assert (guest.deadline, guest.closed) == (running.SECONDS, True)
+
+
+def test_a_guest_that_cannot_be_made_ready_proves_nothing(runner: Runner, guest: Guest) -> None:
+    guest.setup = Finished(1, b"", b"nr_hugepages: Permission denied\n")
+    (result,) = runner.run(STEP)
+    assert result.outcome is Outcome.UNPROVEN
+    assert "Permission denied" in result.reason
+
+
+def test_a_step_has_the_time_that_it_is_known_to_take_or_that_was_asked_for(
+    runner: Runner, guest: Guest
+) -> None:
+    slow = Step("x", ("./cow", "slow"), title="slow cow")
+    runner.run(slow)
+    assert guest.deadline == 900.0
+    replace(runner, seconds=5.0).run(slow)
+    assert guest.deadline == 5.0
+
+
+def test_a_skip_says_what_the_kernel_lacks(runner: Runner, guest: Guest) -> None:
+    guest.said = b"1..3\nok 1 a # SKIP gup_test not available\nok 2 b\nok 3 c # SKIP no swap\n"
+    skip, passed, other = runner.run(STEP)
+    assert skip.reason == "gup_test not available (this kernel has no CONFIG_GUP_TEST)"
+    assert (passed.outcome, passed.reason) == (Outcome.PASS, "")
+    assert (other.outcome, other.reason) == (Outcome.SKIP, "no swap")
 
 
 def test_a_script_comes_with_the_programs_that_it_names(runner: Runner, guest: Guest) -> None:
@@ -87,7 +136,7 @@ def test_a_script_comes_with_the_programs_that_it_names(runner: Runner, guest: G
     ("command", "why"),
     [
         (("./migration",), "not built: numa.h: No such file or directory"),
-        (("sudo", "-u", "nobody", "./cow"), "needs sudo, which is not in the guest"),
+        (("su", "nobody", "./cow"), "needs su, which is not in the guest"),
         (("./protection_keys_32",), "the Makefile of this kernel does not build it here"),
     ],
 )
@@ -119,7 +168,10 @@ def test_a_broken_end_keeps_the_lines_before_it(
 def test_pages_that_stay_pinned_are_a_leak(runner: Runner, guest: Guest) -> None:
     guest.pins = [3, 7]
     leak = runner.run(STEP)[-1]
-    assert (leak.outcome, leak.reason) == (Outcome.LEAK, "3 pages were pinned before it, 7 after it")
+    assert (leak.outcome, leak.reason) == (
+        Outcome.LEAK,
+        "3 pages were pinned before it, 7 after it: pfn 0x12 (4), anonymous memory of cow (pid 9) at 0x7000",
+    )
 
 
 def test_pages_that_are_released_late_are_none(runner: Runner, guest: Guest) -> None:
@@ -131,6 +183,6 @@ def test_a_machine_that_does_not_come_is_unproven(runner: Runner) -> None:
     def fail() -> None:
         raise LoginError("no machine")
 
-    broken = Runner("mm", runner.built, runner.known, fail, 5.0)  # type: ignore[arg-type]
+    broken = Runner(runner.suite, fail)  # type: ignore[arg-type]
     (result,) = broken.run(STEP)
     assert (result.outcome, result.reason) == (Outcome.UNPROVEN, "no machine")

@@ -1,0 +1,130 @@
+"""What the verbs that run other people's suites share: their options, choosing tests, running them, the reports."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.text import Text
+
+from hostwalk.cell import Cell, Prepared
+from hostwalk.cells import Source
+from hostwalk.cli import machines, output
+from hostwalk.cli.run import seconds
+from hostwalk.errors import UsageError
+from hostwalk.report.formats import check_place
+from hostwalk.suites import files
+from hostwalk.suites.outcome import Result
+from hostwalk.suites.plan import Step
+from hostwalk.suites.running import SECONDS, Runner
+from hostwalk.suites.suite import Suite
+
+MEMORY = 1024
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that each such verb has."""
+    machines.arguments(parser.add_argument_group("which machine"))
+    parser.set_defaults(memory=MEMORY)
+    parser.add_argument(
+        "-k", dest="keyword", default="", metavar="WORD",
+        help="only tests with WORD in category or name: 'cow or gup'",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=seconds, metavar="S",
+        help=f"for each test (default: {SECONDS:g}, more for a few that are known to take long)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--list", action="store_true", help="only say which tests there are, and which cannot run"
+    )
+    parser.add_argument("--junit", metavar="FILE", help="write JUnit XML")
+    parser.add_argument("--json", metavar="FILE", help="write everything as JSON")
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="show the output of what passes, too"
+    )
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise UsageError for a report that cannot be written, before anything is made ready."""
+    for place in filter(None, (args.junit, args.json)):
+        check_place(place)
+
+
+class Machines:
+    """Fresh machines of one target; what they are made from is made when the first is asked for."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._source: Source | None = None
+
+    def make(self) -> Cell:
+        """Return a machine; raises what preparing and booting raise."""
+        self._source = self._source or Source.of(self._prepared)
+        return self._source.make()
+
+
+def select(known: Iterable[Step], keyword: str) -> tuple[Step, ...]:
+    """Return the steps with a word in name or category; raises UsageError where none has it."""
+    found = tuple(step for step in known if fits(step, keyword))
+    if not found:
+        raise UsageError(f"no test has {keyword!r} in its name or category", remedy="see them with --list")
+    return found
+
+
+def fits(step: Step, keyword: str) -> bool:
+    """Return whether a step's category and name have a word, or one of several: ``cow or gup``."""
+    return any(word.strip() in f"{step.category} {step.name}" for word in keyword.split(" or "))
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of a suite on one target: the steps that were chosen, and what the command line asks for."""
+
+    suite: Suite
+    prepared: Prepared
+    chosen: Sequence[Step]
+    args: argparse.Namespace
+
+    def run(self) -> int:
+        """List the steps or run them; return the exit status."""
+        return self._list() if self.args.list else self._run()
+
+    def _list(self) -> int:
+        for step in self.chosen:
+            why = self.suite.why_not(step)
+            _print(f"{step.category:<17} {step.name}{f'  # SKIP {why}' if why else ''}")
+        return 0
+
+    def _run(self) -> int:
+        begun, kernel, target = time.monotonic(), self.prepared.kernel, self.prepared.target
+        runner = Runner(self.suite, Machines(self.prepared).make, self.args.timeout)
+        results: list[Result] = []
+        for step in self.chosen:
+            came = self.suite.known.applied(runner.run(step), kernel.release, target.arch)
+            self._tell(came)
+            results.extend(came)
+        identity, spent = f"Linux {kernel.release} ({kernel.identity[:12]})", time.monotonic() - begun
+        done = files.SuiteRun(self.suite.name, target.name, identity, tuple(results), spent)
+        _print(f"\n{done.target}, {identity}: {files.totals(done.results)}, {done.seconds:.0f} s")
+        self._write(done)
+        return done.exit_status
+
+    def _tell(self, came: Iterable[Result]) -> None:
+        for result in came:
+            for line in files.lines(result, verbose=bool(self.args.verbose)):
+                _print(line)
+
+    def _write(self, done: files.SuiteRun) -> None:
+        for place, text in ((self.args.junit, files.junit), (self.args.json, files.as_json)):
+            if place:
+                try:
+                    Path(place).write_text(text(done), encoding="utf-8")
+                except OSError as error:
+                    raise UsageError(f"cannot write {place}: {error.strerror}") from error
+
+
+def _print(line: str) -> None:
+    output.out().print(Text(line), soft_wrap=True)

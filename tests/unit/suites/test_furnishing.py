@@ -1,0 +1,68 @@
+"""What makes a guest ready for a test: commands that it lacks, the configuration, modules, and the bound on memory."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hostwalk.kernels import modules
+from hostwalk.suites import furnishing
+from hostwalk.suites.expected import Needs
+from hostwalk.suites.libraries import is_kept
+
+
+def test_commands_are_written_as_they_are(tmp_path: Path) -> None:
+    text = "#!/bin/sh\necho \"it's $1\" '%s' \\n\n"
+    script = furnishing.commands_script({"pgrep": text}).replace("/usr/local/bin", str(tmp_path))
+    subprocess.run(["sh", "-ec", script], check=True, timeout=10)
+    assert (tmp_path / "pgrep").read_text() == text
+    assert (tmp_path / "pgrep").stat().st_mode & 0o777 == 0o755
+
+
+def test_the_configuration_reads_as_the_kernel_s_own() -> None:
+    config = {
+        "CONFIG_MMU": "y", "CONFIG_ZRAM": "m", "CONFIG_LEVELS": "5", "CONFIG_BASE": "0x1000", "CONFIG_NAME": "-a b",
+        "CONFIG_EMPTY": "", "CONFIG_LOW": "-1",
+    }  # fmt: skip
+    assert furnishing.config_text(SimpleNamespace(config=config)).splitlines() == [  # type: ignore[arg-type]
+        "CONFIG_MMU=y", "CONFIG_ZRAM=m", "CONFIG_LEVELS=5", "CONFIG_BASE=0x1000", 'CONFIG_NAME="-a b"',
+        'CONFIG_EMPTY=""', "CONFIG_LOW=-1",
+    ]  # fmt: skip
+
+
+def test_only_what_needs_all_memory_is_without_a_bound() -> None:
+    assert furnishing.within(Needs(), ("./cow",)) == ("./cow",)
+    command = furnishing.within(Needs(unbounded=True), ("./compaction_test", "-x"))
+    assert command[:2] == ("sh", "-c")
+    assert "memory.max" in command[2]
+    assert command[-2:] == ("./compaction_test", "-x")
+
+
+def test_modules_are_loaded_after_what_they_need_where_the_kernel_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[tuple[bytes, str]] = []
+    for name in ("brd", "zram", "lzo"):
+        (tmp_path / f"{name}.ko").write_bytes(b"\x7fELF" + name.encode())
+    monkeypatch.setattr(modules, "depends", lambda _data, path: ("lzo",) if path.stem == "zram" else ())
+
+    @contextmanager
+    def spawn() -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(load_module=lambda data, words: loaded.append((data[4:], words)))
+
+    kernel = SimpleNamespace(modules=tmp_path)
+    cell = SimpleNamespace(prepared=SimpleNamespace(kernel=kernel), agent=SimpleNamespace(spawn=spawn))
+    needs = Needs(modules=("zram num_devices=2", "test_hmm", "brd rd_nr=1 rd_size=8"))
+    furnishing.load_modules(cell, needs)  # type: ignore[arg-type]
+    assert loaded == [(b"lzo", ""), (b"zram", "num_devices=2"), (b"brd", "rd_nr=1 rd_size=8")]
+
+
+def test_headers_and_archives_of_a_package_are_kept() -> None:
+    kept = ["usr/include/sys/capability.h", "usr/lib/aarch64-linux-gnu/libcap.a"]
+    others = ["usr/share/man/man3/cap_init.3.gz", "usr/lib/aarch64-linux-gnu/libcap.so"]
+    assert [path for path in (*kept, *others) if is_kept(path)] == kept
