@@ -23,7 +23,7 @@ HANGS = """\
     subject.syscall("getpid")
 """
 LOOK = "print('at hand', area.pages, seen.writable, witness.pages(area).writable)\n"
-WRITERS = {"x86_64": "change_protection_range", "arm64": "ptep_modify_prot_commit"}
+WRITERS = {"x86_64": "__ptep_modify_prot_commit", "arm64": "ptep_modify_prot_commit"}
 SECONDS = 1200
 
 
@@ -58,7 +58,7 @@ def test_the_function_that_wrote_an_entry_is_named(here: Hostwalk, arch: str) ->
     done = here.run("repro", "who-wrote", "protected.exact.zip", "area[0]", "--entry", seconds=SECONDS)
     assert done.status == 0, done.text
     frames = re.findall(r"^ +(\w[\w.]*)\+0x[0-9a-f]+$", done.out, re.MULTILINE)
-    assert frames[0] == WRITERS[arch], done.out
+    assert WRITERS[arch] in frames[:2], done.out
     assert "mprotect_fixup" in frames
     assert "after 'before = witness.pages(area)' and before 'seen = witness.pages(area)'" in done.out
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hostwalk.repro.ctext import quoted
+from hostwalk.repro.ctext import quoted, quoted_bytes
 from hostwalk.repro.cvalues import Values, arguments, int_of, is_on, method_of, text_of
 
 Make = Callable[[Values, ast.Call], str]
@@ -75,10 +75,17 @@ def _flagged(prefix: str, text: str) -> str:
 
 
 def _raw(values: Values, call: ast.Call) -> str:
-    if call.keywords:
+    payload = arguments(call, ()).get("payload", ast.Constant(b""))
+    if (
+        not isinstance(payload, ast.Constant)
+        or not isinstance(payload.value, bytes)
+        or len(call.keywords) > 1
+    ):
         raise values.no(call)
     given = "".join(f", {values.number(arg)}" for arg in call.args[1:])
-    return f"syscall(SYS_{text_of(call.args[0])}{given})"
+    made = f"syscall(SYS_{text_of(call.args[0])}{given})"
+    put = f"memcpy(scratch, {quoted_bytes(payload.value)}, {len(payload.value)})"
+    return f"({put}, {made})" if payload.value else made
 
 
 def _memfd(values: Values, call: ast.Call) -> str:

@@ -61,11 +61,17 @@ class Sight:
             return _column(variable, place, attr)
         return None
 
+    def variables(self, node: ast.AST) -> list[str]:
+        """Return the variables of what was seen in an expression."""
+        return sorted({found for part in ast.walk(node) if (found := self._seen(part)) is not None})
+
     def condition(self, test: ast.expr) -> tuple[int | None, str]:
         """Return the number of pages (None: no column) and the condition for page i; raises Unseen."""
         if not isinstance(test, ast.Compare) or len(test.ops) != 1:
             raise Unseen
         op, left, right = test.ops[0], test.left, test.comparators[0]
+        if isinstance(op, ast.Eq) and isinstance(left, ast.Tuple) and isinstance(right, ast.Tuple):
+            return self._each(left.elts, right.elts)
         if isinstance(op, ast.In | ast.NotIn):
             return None, self._flag(op, left, right)
         if type(op) not in _COMPARISONS:
@@ -75,6 +81,15 @@ class Sight:
             raise Unseen
         condition = f"{self._value(left)} {_COMPARISONS[type(op)]} {self._value(right)}"
         return (lengths.pop() if lengths else None), condition
+
+    def _each(self, left: list[ast.expr], right: list[ast.expr]) -> tuple[int | None, str]:
+        """Return the condition that several values are all as they should be; raises Unseen if one is not seen."""
+        pairs = zip(left, right, strict=False)
+        made = [self.condition(ast.Compare(one, [ast.Eq()], [other])) for one, other in pairs]
+        lengths = {length for length, _ in made if length is not None}
+        if len(left) != len(right) or len(lengths) > 1:
+            raise Unseen
+        return (lengths.pop() if lengths else None), " && ".join(f"({condition})" for _, condition in made)
 
     def _flag(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> str:
         variable = self._seen(right)
@@ -115,7 +130,12 @@ class Sight:
         raise Unseen
 
     def _claimed(self, name: str, attr: str) -> str:
-        ways = {"returned": f"{name}.ret", "errno": f"{name}.ret", "pfns": f"(long long){name}.pfn[i]"}
+        ways = {
+            "returned": f"{name}.ret",
+            "errno": f"{name}.ret",
+            "filled": f"{name}.filled",
+            "pfns": f"(long long){name}.pfn[i]",
+        }
         if attr not in ways:
             raise Unseen
         return ways[attr]

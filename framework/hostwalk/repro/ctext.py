@@ -43,6 +43,12 @@ def headers(helpers: set[str]) -> list[str]:
     return [name for name, users in _HEADERS.items() if {"main", *helpers} & set(users.split())]
 
 
+def quoted_bytes(data: bytes) -> str:
+    """Return a C string literal of some bytes, without its own end."""
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}" for byte in data)
+    return f'"{"".join(plain)}"'
+
+
 def quoted(text: str) -> str:
     """Return a C string literal."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -72,7 +72,8 @@ class Values:
             case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
                 return f"({self.number(left)} {OPERATORS[type(op)]} {self.number(right)})"
             case ast.Attribute(attr=attr):
-                return "page" if attr == "page_size" else self._edge(node)
+                plain = {"page_size": "page", "scratch": "(long)scratch"}
+                return plain[attr] if attr in plain else self._edge(node)
             case ast.Call():
                 return self._called(node)
         raise self.no(node)

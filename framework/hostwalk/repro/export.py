@@ -22,8 +22,8 @@ PROGRAM, MODULE, HEADER, MAKEFILE, KBUILD = (
 )
 WIDTH = 76
 _ORDER = (
-    "must", "turns", "endchild", "map", "hugepage", "store", "load", "refused", "faulted", "vmflags", "status",
-    "pagemap", "present", "pfn", "settle", "device", "gup", "refcount", "kmsg",
+    "must", "turns", "endchild", "map", "hugepage", "scratch", "store", "load", "refused", "faulted", "vmflags",
+    "status", "pagemap", "present", "pfn", "settle", "device", "gup", "refcount", "kmsg",
 )  # fmt: skip
 _NEEDS = {
     "gup": ("device", "must"), "refcount": ("device", "must", "pagemap", "pfn"), "present": ("pagemap",),

@@ -100,7 +100,7 @@ def varying(text: str) -> str:
 
 
 def compared(op: str, left: object, right: object) -> tuple[str, ...]:
-    """Return how a comparison that failed was seen: for columns, each pair of values that broke it, once."""
+    """Return how a comparison that failed was seen: for columns, and several of them, each pair that broke it, once."""
     if not op:
         return (plain(left),)
     if op in ("in", "not in"):
@@ -109,7 +109,7 @@ def compared(op: str, left: object, right: object) -> tuple[str, ...]:
     if pairs is None:
         return (f"{plain(left)} {op} {plain(right)}",)
     broken = [pair for pair in pairs if not _holds(op, *pair)]
-    return tuple(sorted({f"{plain(one)} {op} {plain(other)}" for one, other in broken or pairs}))
+    return tuple(sorted({each for pair in broken or pairs for each in compared(op, *pair)}))
 
 
 def _holds(op: str, left: object, right: object) -> bool:

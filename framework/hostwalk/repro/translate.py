@@ -53,6 +53,8 @@ class _Translator:
             self._in_turn(first, childs=False)
         if any("must(" in line for line in self._made.lines):
             self._made.helpers.add("must")
+        if any("scratch" in line for line in self._made.lines):
+            self._made.helpers.add("scratch")
         return self._made
 
     def _line(self, text: str) -> None:
@@ -117,13 +119,16 @@ class _Translator:
         if body[-1] is not last_assertion(self._script.function):
             self._release(name)
 
-    def _with_child(self, call: ast.Call, name: str, body: list[ast.stmt]) -> None:
+    def _fork(self, call: ast.Call, name: str) -> None:
         if call.args or call.keywords:
             raise self._values.no(call)
         self._made.helpers.add("turns")
         self._declare(f"struct child {name};")
         self._line(f"{name} = fork_child();")
         self._child = name
+
+    def _with_child(self, call: ast.Call, name: str, body: list[ast.stmt]) -> None:
+        self._fork(call, name)
         self._body(body)
         if body[-1] is not last_assertion(self._script.function):
             self._made.helpers.add("endchild")
@@ -195,6 +200,8 @@ class _Translator:
             self._release(owner_of(call))
         elif method in _ACCESSES:
             self._touched(call, name)
+        elif method == "fork" and owner_of(call) == "subject" and not self._child:
+            self._fork(call, name or self._fresh("child"))
         elif owner_of(call) == "witness":
             self._reading(call, name)
         else:
@@ -212,7 +219,8 @@ class _Translator:
         if method_of(call) == "memfd" and call.args:
             self._sized_file(call, name)
             return
-        text = f"must({syscall(self._values, call)}, {quoted(ast.unparse(call))})"
+        made = syscall(self._values, call)
+        text = made if method_of(call) == "syscall" else f"must({made}, {quoted(ast.unparse(call))})"
         self._line(f"{self._named(name)}{text};")
 
     def _sized_file(self, call: ast.Call, name: str) -> None:
@@ -318,6 +326,7 @@ class _Translator:
             length, condition = self._sight.condition(node.test)
         except Unseen:
             self._made.seen_inside &= not last
+            self._made.lines += [f"(void){variable};" for variable in self._sight.variables(node.test)]
             return
         self._declare("int kept;")
         self._line("kept = 1;")

@@ -72,6 +72,14 @@ BODIES = {
 }
 
 
+PAYLOADS = """
+    subject.syscall("mkdirat", -100 % (1 << 64), subject.scratch, 448, payload=b'/no/"such?\\x00')
+    area = subject.mmap(pages=2).touch()
+    before = witness.mm(subject)
+    seen = witness.pages(area)
+    after = witness.mm(subject)
+    assert (after.locked_vm, seen.present) == (before.locked_vm, 1)
+"""
 FORKS = """
     area = subject.mmap(pages=2).touch()
     with subject.fork() as child:
@@ -124,6 +132,9 @@ def test_a_program_runs_without_hostwalk(tmp_path: Path) -> None:
         (FORKS.replace("child.munmap((area.start", "child.munmap((area.start + 1"), 3, ""),
         (f"{FORKS}    subject.munmap(area)\n", 0, ""),
         (FORKS.replace("seen.present == 1", "seen.exclusive == 1"), 2, "child: process "),
+        (PAYLOADS, 0, "it holds"),
+        (PAYLOADS.replace("locked_vm, 1)", "locked_vm, 0)"), 1, "it does not hold"),
+        (PAYLOADS.replace("seen.present)", "seen.exclusive)"), 2, "only from outside"),
     ],
 )
 def test_parent_and_child_take_turns(tmp_path: Path, body: str, status: int, said: str) -> None:

@@ -39,11 +39,15 @@ static long repro_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	}
 	if (in.nr < 0 || in.nr >= REPRO_PAGES)
 		return -E2BIG;
+	if (_IOC_NR(cmd) < REPRO_CALLS)
+		memset(held[_IOC_NR(cmd)], 0, sizeof(held[0]));
 	switch (cmd) {
 @CALLS@
 	default:
 		return -ENOTTY;
 	}
+	for (in.filled = 0; in.filled < in.nr && held[call][in.filled];)
+		in.filled++;
 	held_nr[call] = clamp_t(long, in.ret, 0, REPRO_PAGES);
 	for (long i = 0; i < held_nr[call]; i++)
 		in.pfn[i] = page_to_pfn(held[call][i]);

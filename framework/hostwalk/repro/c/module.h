@@ -9,11 +9,12 @@
 #define REPRO_CALLS @COUNT@
 #define REPRO_PAGES 64
 
-/* A call for nr pages from start; what it returned, and the page frames of what it gave. */
+/* A call for nr pages from start; what it returned, how many it gave, and their page frames. */
 struct repro_pages {
 	__u64 start;
 	__s64 nr;
 	__s64 ret;
+	__s64 filled;
 	__u64 pfn[REPRO_PAGES];
 };
 

@@ -1,0 +1,2 @@
+/* What a call reads, or writes. */
+static char scratch[65536];
