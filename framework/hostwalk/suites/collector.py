@@ -67,8 +67,7 @@ class Collecting:
             except HostwalkError as error:
                 raise pytest.UsageError(str(error)) from error
             place = config.rootpath / f"selftests-{collection}"
-            parent = Programs.from_parent(session, path=place, jobs=partial(tuple, jobs))
-            items.extend(parent.collect())
+            items.extend(_collected(Programs.from_parent(session, path=place, jobs=partial(tuple, jobs))))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
@@ -98,6 +97,15 @@ class Collecting:
         if nodeid in self._told and self._session is not None:
             self._session.testscollected += 1
         self._told.add(nodeid)
+
+
+def _collected(parent: Programs) -> Iterator[pytest.Item]:
+    """Yield what is in a collector that pytest did not find itself, and tell all plugins of it."""
+    report = parent.ihook.pytest_make_collect_report(collector=parent)
+    for item in report.result:
+        parent.ihook.pytest_itemcollected(item=item)
+        yield item
+    parent.ihook.pytest_collectreport(report=report)
 
 
 class Programs(pytest.File):

@@ -125,8 +125,9 @@ def test_programs_are_chosen_by_name(suite: Path) -> None:
 def test_the_kernel_s_selftests_are_added(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job("cow -x", "cow", "mm / cow -x", "t", lambda: (Result("mm / cow -x / a", Outcome.PASS),))
     monkeypatch.setattr(programs, "selftests", lambda collection, options: iter([job]))
-    status, seen, _ = run(suite, "--hostwalk-kselftest=mm", "-k", "cow")
+    status, seen, said = run(suite, "--hostwalk-kselftest=mm", "-k", "cow")
     assert status == 0
+    assert "collected 2 items / 1 deselected / 1 selected" in said
     assert [report.nodeid for report in seen.reports] == ["selftests-mm::cow -x::a[t]"]
 
 
