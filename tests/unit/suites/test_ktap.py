@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostwalk.suites.ktap import NO_NAME, Point, described, parse
@@ -160,6 +160,7 @@ PIECES = st.sampled_from(
 LINES = st.lists(st.tuples(st.sampled_from(["", "  ", "# ", "    ", "# # ", "  # "]), PIECES), max_size=30)
 
 
+@settings(deadline=None)
 @given(LINES, st.sampled_from(["\n", "\r\n"]))
 def test_nothing_is_lost_whatever_the_order(lines: list[tuple[str, str]], end: str) -> None:
     text = end.join(prefix + piece for prefix, piece in lines)
@@ -177,6 +178,7 @@ def assert_partition(tests: tuple[Point, ...], within: tuple[int, int]) -> None:
         assert_partition(test.subtests, test.lines)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_taken(text: str) -> None:
     assert parse(text).text == text

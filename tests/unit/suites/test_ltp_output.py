@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostwalk.suites.ltp_output import judged, parse
@@ -117,6 +117,7 @@ def test_what_broke_off_keeps_the_lines_before_it() -> None:
     assert crash.reason == "the guest's kernel: kernel BUG at mm/gup.c (after a.c:9)"
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read(text: str) -> None:
     assert parse(text).text == text
