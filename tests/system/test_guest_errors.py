@@ -25,6 +25,8 @@ from hostwalk.plugin import Session
 from hostwalk.target import Arch, Target
 
 SECONDS = 240
+PATIENCE = (3, 40)
+"""Seconds that a time-out is given: more where the host was too busy for the program to come to it."""
 PROMPT = "guest:~# "
 FORKS = "#include <unistd.h>\nint main(void) { for (;;) fork(); }"
 LACKS = "int given(void);\nint main(void) { return given(); }"
@@ -109,8 +111,11 @@ def test_a_program_that_forks_for_ever_is_bounded_and_ended(guest: Cell, tmp_pat
         pytest.skip("once is enough")
     compiled(guest, tmp_path, FORKS, "-static")
     ssh, said = guest.machine.ssh(deadline()), bytearray()
-    with pytest.raises(CommandTimeoutError, match="did not end within 3 s"):
-        ssh.stream(["./program"], Streams(stderr=said.extend), deadline=Deadline.after(3))
+    for seconds in PATIENCE:
+        with pytest.raises(CommandTimeoutError, match=f"did not end within {seconds} s"):
+            ssh.stream(["./program"], Streams(stderr=said.extend), deadline=Deadline.after(seconds))
+        if said:
+            break
     assert b"the bound of 256 processes was met" in said
     assert b"program" not in ssh.run(["ps"], deadline=deadline()).stdout
 
@@ -128,9 +133,14 @@ def test_a_program_that_fills_the_disk_is_told(guest: Cell) -> None:
 def test_a_time_out_is_a_status_of_its_own(target: Target) -> None:
     if target.arch is not Arch.X86_64:
         pytest.skip("once is enough")
-    late = hostwalk(target, "run", "--timeout", "2", "--", "sh", "-c", "echo begun; while :; do :; done")
-    assert (late.returncode, late.stdout) == (124, "begun\n")
-    assert "the command did not end within 2 s" in late.stderr
+    command = ("--", "sh", "-c", "echo begun; while :; do :; done")
+    for seconds in PATIENCE:
+        late = hostwalk(target, "run", "--timeout", str(seconds), *command)
+        assert late.returncode == 124
+        assert f"the command did not end within {seconds} s" in late.stderr
+        if late.stdout:
+            break
+    assert late.stdout == "begun\n"
 
 
 def test_a_module_is_loaded_for_the_command_and_unloaded(target: Target, module: Path) -> None:

@@ -29,7 +29,7 @@ NAME, USER = "guest", "root"
 LOGIN = "/usr/lib/hostwalk/login"
 CONNECT_SECONDS = 60.0
 RUN_SECONDS = 600.0
-END_SECONDS = 10.0
+END_SECONDS = 30.0
 GO = b"\n"
 """What lets a command go that is held."""
 
@@ -73,8 +73,8 @@ class Command:
         try:
             return self.ssh.pumped(self.channel, streams, self.limit)
         except CommandTimeoutError:
-            self.ssh.end(self.name, streams.beside)
-            with suppress(CommandTimeoutError):
+            with suppress(CommandTimeoutError):  # what is told is the time-out that was asked for
+                self.ssh.end(self.name, streams.beside)
                 rest = replace(streams, stdin=b"", first=b"")
                 self.ssh.pumped(self.channel, rest, Deadline.after(END_SECONDS))
             raise

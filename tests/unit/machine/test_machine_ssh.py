@@ -184,6 +184,41 @@ def test_at_the_deadline_the_command_is_killed_by_name(served) -> None:
     assert door.commands[-1] == "exec /usr/lib/hostwalk/login end run1"
 
 
+def test_a_guest_too_busy_to_kill_a_command_does_not_hide_the_time_out(
+    served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_module, "END_SECONDS", 0.4)
+    login, door, _ = served(lambda channel, text: None)
+    with pytest.raises(CommandTimeoutError, match=r"did not end within 0\.3 s"):
+        login.run(["sleep"], deadline=Deadline.after(0.3))
+    assert door.commands[-1] == "exec /usr/lib/hostwalk/login end run1"
+
+
+def test_a_held_command_is_let_go_by_a_byte_and_what_runs_beside_is_served(served) -> None:
+    class Beside:
+        due, served = 0.01, 0
+
+        def fileno(self) -> int:
+            return -1
+
+        def serve(self) -> None:
+            self.served += 1
+
+    def command(channel: paramiko.Channel, _text: str) -> None:
+        channel.sendall(channel.recv(1) + b"|" + channel.recv(100))
+        end(channel, 5)
+
+    login, door, _ = served(command)
+    beside, heard = Beside(), bytearray()
+    with login.holding(["./test"], deadline=Deadline.after(10)) as held:
+        assert held.name == "hold1"
+        streams = Streams(heard.extend, stdin=b"given", first=ssh_module.GO, beside=beside)
+        assert held.finish(streams) == 5
+    assert door.commands == ["exec /usr/lib/hostwalk/login hold hold1 ./test"]
+    assert heard == b"\n|given"
+    assert beside.served
+
+
 def test_a_crash_of_the_guest_ends_the_wait(served) -> None:
     login, _, machine = served(lambda channel, _text: None)
     machine.failure = GuestCrashError("panic")
