@@ -128,11 +128,11 @@ def _replay_line(number: int, found: Replay, recording: Recording) -> None:
     good = sum(found.equal)
     slower = found.seconds / max(recording.cost.plain, 0.001)
     _say(
-        f"  {number:>3}: {good} of {len(found.equal)} checkpoints equal, it {found.outcome.result},"
+        f"  {number:>3}: {good} of {found.marks} checkpoints equal, it {found.outcome.result},"
         f" {found.seconds:.1f} s ({slower:.1f} times a plain run)"
     )
     if not found.exact:
-        first = found.equal.index(False)
+        first = found.equal.index(False) if False in found.equal else len(found.equal)
         _say(f"       first difference at checkpoint {first + 1}: {recording.marks[first].what}", "red")
 
 

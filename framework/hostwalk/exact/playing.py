@@ -43,16 +43,17 @@ class Listening(socket.socket):
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay showed: of each mark up to the verdict whether the RAM was the same, the outcome, the seconds."""
+    """What a replay showed: of each mark up to the verdict, ``marks`` in number, whether the RAM was the same."""
 
+    marks: int
     equal: tuple[bool, ...]
     outcome: Outcome
     seconds: float
 
     @property
     def exact(self) -> bool:
-        """Whether all was as it had been recorded."""
-        return all(self.equal)
+        """Whether all was as it had been recorded, up to the verdict."""
+        return len(self.equal) == self.marks and all(self.equal)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Player:
             outcome = perform(self.recording.script, cell, ending)
         finally:
             cell.close()
-        return Replay(tuple(course.equal), outcome, time.monotonic() - start)
+        return Replay(self.recording.verdict + 1, tuple(course.equal), outcome, time.monotonic() - start)
 
     @contextmanager
     def _started(self, course: Replayed, deadline: Deadline) -> Iterator[Machine]:

@@ -24,7 +24,9 @@ from hostwalk.target import Arch
 if TYPE_CHECKING:
     from hostwalk.machine.machine import Machine
 
-STALLED_SECONDS = 60.0
+ANSWER_SECONDS = 60.0
+STALLED_POLLS = 6000
+"""Each takes up to POKE_SECONDS: polls are counted, for a host that is suspended makes none."""
 POKE_SECONDS = 0.01
 WFI = "0xd503207f"
 SHORTEST_PAUSE = 0.0002
@@ -130,7 +132,7 @@ class Replayed(Course):
         """Have QEMU look at its log again: a guest that idles in a replay is not always woken otherwise."""
         if machine.running and time.monotonic() - self._poked > POKE_SECONDS:
             self._poked = time.monotonic()
-            machine.qmp.execute("query-status")
+            machine.qmp.execute("query-status", deadline=Deadline.after(ANSWER_SECONDS))
 
 
 def aim(machine: Machine, count: int) -> None:
@@ -141,16 +143,17 @@ def aim(machine: Machine, count: int) -> None:
 
 
 def await_stop(machine: Machine, count: int) -> None:
-    """Wait until a replay has stopped at a count; raises GuestHungError when it gets no further, MachineError."""
-    last, since, pause = -1, time.monotonic(), SHORTEST_PAUSE
+    """Wait until a replay has stopped at a count, whatever its guest reports on the way.
+
+    Raises GuestHungError when it gets no further, MachineError when it stops elsewhere or QEMU ends.
+    """
+    last, polls, pause = -1, 0, SHORTEST_PAUSE
     while machine.running:
-        machine.watch()
         machine.console.drain(Deadline.after(pause))
         pause = min(2 * pause, POKE_SECONDS)
         now = icount(machine)
-        if now != last:
-            last, since = now, time.monotonic()
-        elif time.monotonic() - since > STALLED_SECONDS:
+        last, polls = now, polls + 1 if now == last else 0
+        if polls > STALLED_POLLS:
             raise GuestHungError(f"the replay got no further than instruction {now} of {count}")
     if (now := icount(machine)) != count:
         raise MachineError(
@@ -183,7 +186,8 @@ def paused(pid: int) -> Iterator[None]:
 
 def icount(machine: Machine) -> int:
     """Return how many instructions a machine has executed that records or replays."""
-    return int(machine.qmp.execute("query-replay").get("icount", 0))
+    answer = machine.qmp.execute("query-replay", deadline=Deadline.after(ANSWER_SECONDS))
+    return int(answer.get("icount", 0))
 
 
 def ram_digest(machine: Machine) -> str:
