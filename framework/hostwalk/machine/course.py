@@ -28,7 +28,7 @@ ANSWER_SECONDS = 60.0
 STALLED_POLLS = 6000
 """Each takes up to POKE_SECONDS: polls are counted, for a host that is suspended makes none."""
 POKE_SECONDS = 0.01
-RESTARTS, RESTART_SECONDS = 20, 0.001
+RESTARTS = 20
 WFI = "0xd503207f"
 SHORTEST_PAUSE = 0.0002
 
@@ -95,7 +95,7 @@ class Recorded(Course):
         first = icount(machine)
         for _ in range(RESTARTS):
             machine.resume()
-            machine.console.drain(Deadline.after(RESTART_SECONDS))
+            machine.console.drain(Deadline.after(SHORTEST_PAUSE))
             super().halt(machine)
             if idles(machine) or icount(machine) > first:
                 return
