@@ -25,7 +25,7 @@ from hostwalk.repro.run import Outcome, Result, perform
 from hostwalk.repro.script import Script
 
 TRIES = 3
-VERDICT, END = "verdict", "end"
+BOOT, VERDICT, END = "boot", "verdict", "end"
 OPERATION_SECONDS = 60.0
 LIMIT = 256 << 20
 
@@ -134,7 +134,7 @@ def statement(script: Script) -> str:
     """Return the statement of a script that is being done, "boot" before it has begun."""
     frame = _frame(sys._getframe(1), script)
     if frame is None:
-        return "boot"
+        return BOOT
     lines = ast.unparse(script.tree).splitlines()
     return lines[frame.f_lineno - 1].strip() if frame.f_lineno <= len(lines) else ""
 

@@ -8,6 +8,7 @@ halts of the first replay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,7 +16,7 @@ from typing import Any
 
 from hostwalk.cell import Cell
 from hostwalk.errors import HostwalkError, UsageError, WalkError
-from hostwalk.exact.making import names_at_failure
+from hostwalk.exact.making import BOOT, names_at_failure
 from hostwalk.exact.playing import Playback, Player
 from hostwalk.guest import Area
 from hostwalk.guest.process import Process
@@ -118,20 +119,29 @@ class Search:
     def _last_change(self, end: int) -> int | None:
         """Return the count at which the bytes had last changed at ``end``; None where they never did."""
         if not self._seen:
-            self._sample(0, end)
+            self._sample(self._begin, end)
         while True:
             counts = sorted(count for count in self._seen if count <= end)
             changed = [pair for pair in pairwise(counts) if self._seen[pair[0]] != self._seen[pair[1]]]
-            if not changed:
+            if not changed and 0 in self._seen:
                 return None
+            if not changed:
+                self._sample(0, self._begin)
+                continue
             low, high = changed[-1]
             if high - low == 1:
                 return high
             self._sample(low, high)
 
+    @property
+    def _begin(self) -> int:
+        """Where the boot had ended: what a script shows was mostly written after that."""
+        return max((mark.icount for mark in self.player.recording.marks if mark.what == BOOT), default=0)
+
     def _sample(self, low: int, high: int) -> None:
-        """Read the bytes at some counts between two, both of them included."""
-        step = max(1, -(-(high - low) // FAN))
+        """Read the bytes at some counts between two, both of them included: as few as take no replay more."""
+        rounds = max(1, math.ceil(math.log(max(high - low, 1), FAN)))
+        step = max(1, math.ceil((high - low) ** (1 - 1 / rounds)))
         counts = [low, *range(low + step, high, step), high]
         self.replays += 1
         with self.player.bare(self.place.regions) as playback:
