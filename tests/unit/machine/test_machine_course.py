@@ -90,7 +90,7 @@ def test_a_machine_that_was_stopped_before_is_not_to_go_on(machine: Any) -> None
 def test_each_halt_of_a_recording_leaves_a_mark(machine: Any, tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log:
         recorded = Recorded(log.fileno(), 1 << 20, lambda: "a reading")
-        machine.count = 77
+        machine.count, machine.shown = 78, "HLT=1"
         assert recorded.halt(machine)
         os.pwrite(machine.ram_fd, b"x", 0)
         assert not recorded.halt(machine)
@@ -116,6 +116,7 @@ def test_where_processors_idle_the_count_is_that_before(
         recorded = Recorded(log.fileno(), 1 << 20)
         recorded.halt(machine)
     assert recorded.marks[0].icount == 500 - rests
+    assert (recorded.marks[0].ram == course.BUSY) != rests
 
 
 def test_a_log_is_bounded(machine: Any, tmp_path: Path) -> None:
