@@ -175,7 +175,7 @@ def test_a_reset_undoes_what_was_done(template: Template) -> None:
     cell = template.fork()
     pid, held = cell.machine.pid, 0
     try:
-        for turn in range(12):
+        for turn in range(6):
             subject = cell.agent.spawn()
             place = phys(cell, subject, subject.scratch)
             assert cell.memory.read(place, 8) == bytes(8)
