@@ -162,15 +162,22 @@ def find_linux(machine: Machine, memory: WritableMemory, prepared: Prepared) -> 
         return Linux.of(memory, machine.registers(), prepared.kernel.symbols, prepared.image.layout)
 
 
+@contextmanager
+def _begun(machine: Machine, attempt: int) -> Iterator[None]:
+    """Give what the guest was just told to do a moment to begin; none at first, for most often it needs none."""
+    machine.console.drain(Deadline.after((attempt - 1) * ROOT_MILLISECONDS / 2000))
+    yield
+
+
 def check_root(machine: Machine, linux: Linux, subject: Subject) -> None:
     """Prove the way in: while a subject runs, a processor's root must be the one that its mm_struct names.
 
-    The subject runs longer each time, for a busy host may not come to run it. Raises WalkError when no processor
-    shows it.
+    The subject runs longer each time, and is given longer to begin, for a busy host may not come to run it. Raises
+    WalkError when no processor shows it.
     """
     seen: set[int] = set()
     for attempt in range(1, ROOT_TRIES + 1):
-        with subject.spin(attempt * ROOT_MILLISECONDS), machine.stopped():
+        with subject.spin(attempt * ROOT_MILLISECONDS), _begun(machine, attempt), machine.stopped():
             mm = linux.anew().task(subject.pid).mm
             users = [spaces(machine.registers(cpu)).user for cpu in range(machine.target.cpus)]
             seen = {user.root for user in users if user is not None}
