@@ -162,13 +162,6 @@ def find_linux(machine: Machine, memory: WritableMemory, prepared: Prepared) -> 
         return Linux.of(memory, machine.registers(), prepared.kernel.symbols, prepared.image.layout)
 
 
-@contextmanager
-def _begun(machine: Machine, attempt: int) -> Iterator[None]:
-    """Give what the guest was just told to do a moment to begin; none at first, for most often it needs none."""
-    machine.console.drain(Deadline.after((attempt - 1) * ROOT_MILLISECONDS / 2000))
-    yield
-
-
 def check_root(machine: Machine, linux: Linux, subject: Subject) -> None:
     """Prove the way in: while a subject runs, a processor's root must be the one that its mm_struct names.
 
@@ -176,12 +169,14 @@ def check_root(machine: Machine, linux: Linux, subject: Subject) -> None:
     WalkError when no processor shows it.
     """
     seen: set[int] = set()
-    for attempt in range(1, ROOT_TRIES + 1):
-        with subject.spin(attempt * ROOT_MILLISECONDS), _begun(machine, attempt), machine.stopped():
-            mm = linux.anew().task(subject.pid).mm
-            users = [spaces(machine.registers(cpu)).user for cpu in range(machine.target.cpus)]
-            seen = {user.root for user in users if user is not None}
-            if mm is not None and seen & {mm.space.root, mm.pgd_phys}:
-                return
+    for attempt in range(ROOT_TRIES):
+        with subject.spin((attempt + 1) * ROOT_MILLISECONDS):
+            machine.console.drain(Deadline.after(attempt * ROOT_MILLISECONDS / 2000))
+            with machine.stopped():
+                mm = linux.anew().task(subject.pid).mm
+                users = [spaces(machine.registers(cpu)).user for cpu in range(machine.target.cpus)]
+        seen = {user.root for user in users if user is not None}
+        if mm is not None and seen & {mm.space.root, mm.pgd_phys}:
+            return
     found = ", ".join(f"{root:#x}" for root in sorted(seen))
     raise WalkError(f"no processor has the root of {subject} while it runs; their roots are {found or 'off'}")

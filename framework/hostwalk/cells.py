@@ -155,7 +155,7 @@ class Cells:
             self._drop_next()
             raise
         if self._is_for_one(target):
-            self._next = self._workers.submit(_at_rest, source, self._used)
+            self._next = self._workers.submit(_made_ready, source, self._used)
         cell.machine.run_on()
         return cell
 
@@ -214,7 +214,7 @@ class Cells:
         return self._next.result() if self._next.exception() is None else None
 
 
-def _at_rest(source: Source, used: Cell | None) -> Cell:
+def _made_ready(source: Source, used: Cell | None) -> Cell:
     """Make a machine ready, which waits for its turn without growing older."""
     cell = source.renew(used)
     cell.machine.hold()

@@ -6,38 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import pytest
+from templating import phys, prepared, template
 
 from hostwalk.cache import Cache
 from hostwalk.cell import Cell, Prepared, prepare
-from hostwalk.guest import Subject
 from hostwalk.guest.code import store_call_store
 from hostwalk.kernels.progress import SILENT
 from hostwalk.machine import Rewinder
 from hostwalk.machine.frozen import BLOCK, RAM_FILE
 from hostwalk.options import CheckOptions
-from hostwalk.paging import walk
-from hostwalk.target import Arch, Target
+from hostwalk.target import Arch
 from hostwalk.template import AHEAD_SECONDS, Template, template_of
 
-
-@pytest.fixture(scope="module")
-def prepared(target: Target) -> Prepared:
-    return prepare(target, CheckOptions(), SILENT, Cache.user())
-
-
-@pytest.fixture(scope="module")
-def template(prepared: Prepared) -> Template:
-    return template_of(prepared)
-
-
-def phys(cell: Cell, subject: Subject, address: int) -> int:
-    """Return where a byte of a subject lies in guest RAM."""
-    with cell.machine.stopped():
-        moment = cell.moment()
-        found = walk(moment.memory, moment.mm(subject.pid).space, address).phys_addr
-    assert found is not None
-    return found
+__all__ = ["prepared", "template"]
 
 
 def storing(cell: Cell, address: int) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from templating import phys, prepared, template
 
 from hostwalk.cache import Cache
 from hostwalk.cell import Prepared, prepare
@@ -22,23 +23,14 @@ from hostwalk.kernels.progress import SILENT
 from hostwalk.machine import QmpCommandError
 from hostwalk.machine.frozen import RAM_FILE, STATE_FILE
 from hostwalk.options import CheckOptions
-from hostwalk.paging import walk
 from hostwalk.target import Target
 from hostwalk.template import FACTS_FILE, KIND, Template, template_of
 from hostwalk.witness import Witness
 
+__all__ = ["prepared", "template"]
+
 MARK = 0xA5
 MONOTONIC = 1
-
-
-@pytest.fixture(scope="module")
-def prepared(target: Target) -> Prepared:
-    return prepare(target, CheckOptions(), SILENT, Cache.user())
-
-
-@pytest.fixture(scope="module")
-def template(prepared: Prepared) -> Template:
-    return template_of(prepared)
 
 
 @pytest.fixture
@@ -59,15 +51,6 @@ def own_cache(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> P
     """The same target with a cache of its own for templates."""
     cache = Cache(tmp_path_factory.mktemp("cache"))
     return replace(prepared, kernel=replace(prepared.kernel, cache=cache))
-
-
-def phys(cell: Cell, subject: Subject, address: int) -> int:
-    """Return where a byte of a subject lies in guest RAM."""
-    with cell.machine.stopped():
-        moment = cell.moment()
-        found = walk(moment.memory, moment.mm(subject.pid).space, address).phys_addr
-    assert found is not None
-    return found
 
 
 def random_bytes(cell: Cell) -> bytes:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from hostwalk import doctor
 from hostwalk.cache import Cache
-from hostwalk.cell import Prepared, prepare
+from hostwalk.cell import Prepared
 from hostwalk.cli import machines, output, suites
-from hostwalk.cli.progress import busy, showing
-from hostwalk.cli.question import asker
+from hostwalk.cli.progress import showing
 from hostwalk.kernels import Progress
 from hostwalk.kernels.archive import Archive
 from hostwalk.options import CheckOptions
@@ -51,10 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def made_ready(collection: str, options: CheckOptions, progress: Progress) -> tuple[Prepared, Built]:
     """Return what machines are made of, and the collection built from the source of their kernel."""
-    target, cache = options.targets[0], Cache.user()
-    tools = (*doctor.needed({target.arch}, archive=False), *doctor.fetching())
-    doctor.ensure(tuple(dict.fromkeys(tools)), ask=asker(), busy=busy(progress))
-    prepared = prepare(target, options, progress, cache, login=True)
+    prepared, cache = machines.prepared(options, progress), Cache.user()
     tree = source_of(prepared.kernel, Archive(cache, options.mirror, progress, sources=True))
-    linked = libraries(target.arch, Archive(cache, options.mirror, progress), cache)
+    linked = libraries(prepared.target.arch, Archive(cache, options.mirror, progress), cache)
     return prepared, build(collection, tree, linked, cache, progress)

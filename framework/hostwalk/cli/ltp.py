@@ -6,14 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from hostwalk import doctor
-from hostwalk.cache import Cache
-from hostwalk.cell import Prepared, prepare
 from hostwalk.cli import machines, output, suites
-from hostwalk.cli.progress import busy, showing
-from hostwalk.cli.question import asker
-from hostwalk.kernels import Progress
-from hostwalk.options import CheckOptions
+from hostwalk.cli.progress import showing
 from hostwalk.suites.ltp import Ltp
 
 VARIABLE, INSTALLED = "LTPROOT", "/opt/ltp"
@@ -51,13 +45,5 @@ def run(args: argparse.Namespace) -> int:
     suite = Ltp.of(args.ltp.expanduser(), args.collection, options.targets[0].arch)
     chosen = suites.select(suite.steps(), args.keyword)
     with showing(output.err()) as progress:
-        prepared = made_ready(options, progress)
+        prepared = machines.prepared(options, progress)
     return suites.Session(suite, prepared, chosen, args).run()
-
-
-def made_ready(options: CheckOptions, progress: Progress) -> Prepared:
-    """Return what machines are made of."""
-    target = options.targets[0]
-    tools = (*doctor.needed({target.arch}, archive=False), *doctor.fetching())
-    doctor.ensure(tuple(dict.fromkeys(tools)), ask=asker(), busy=busy(progress))
-    return prepare(target, options, progress, Cache.user(), login=True)

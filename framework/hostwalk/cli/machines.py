@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hostwalk import doctor
 from hostwalk.cache import Cache
-from hostwalk.cell import Cell, prepare
+from hostwalk.cell import Cell, Prepared, prepare
 from hostwalk.cells import Source
 from hostwalk.cli.progress import busy
 from hostwalk.cli.question import asker
@@ -48,18 +48,23 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
     )  # fmt: skip
 
 
+def prepared(options: CheckOptions, progress: Progress) -> Prepared:
+    """Return what a machine that can be logged in to is made of; raises what preparing raises."""
+    target = options.targets[0]
+    tools = (*doctor.needed({target.arch}, archive=False), *doctor.fetching())
+    doctor.ensure(tuple(dict.fromkeys(tools)), ask=asker(), busy=busy(progress))
+    return prepare(target, options, progress, Cache.user(), login=True)
+
+
 @contextmanager
 def logged_in(options: CheckOptions, progress: Progress) -> Iterator[Cell]:
     """Lend a machine that can be logged in to: a fork of its template, or where none can be made one that was booted.
 
     Raises what preparing and booting raise.
     """
-    target, cache = options.targets[0], Cache.user()
-    tools = (*doctor.needed({target.arch}, archive=False), *doctor.fetching())
-    doctor.ensure(tuple(dict.fromkeys(tools)), ask=asker(), busy=busy(progress))
-    prepared = prepare(target, options, progress, cache, login=True)
-    with progress.task(f"boot {target}", None):
-        cell = Source.of(prepared).make()
+    made_of = prepared(options, progress)
+    with progress.task(f"boot {made_of.target}", None):
+        cell = Source.of(made_of).make()
     try:
         yield cell
     finally:

@@ -71,27 +71,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Scripts that show a failure again."
     parser.epilog = EPILOG
     deeds = parser.add_subparsers(dest="deed", metavar="DEED", required=True)
-    run = deeds.add_parser("run", help="run a script: does it reproduce?")
-    run.add_argument("file", type=Path, metavar="FILE")
-    run.add_argument("--tries", type=_positive, default=1, metavar="N", help="runs (default: %(default)s)")
-    _target(run)
-    record = deeds.add_parser("record", help="make a script of a test, a small program, or what is typed")
-    record.add_argument(
-        "what", nargs="?", metavar="TEST|FILE", help="node id, or a program (default: a prompt)"
+    _run_arguments(deeds.add_parser("run", help="run a script: does it reproduce?"))
+    _record_arguments(
+        deeds.add_parser("record", help="make a script of a test, a small program, or what is typed")
     )
-    record.add_argument(
-        "-o", dest="output", type=Path, default=Path(), metavar="DIR", help="where to (default: here)"
-    )
-    record.add_argument(
-        "--exact",
-        action="store_true",
-        help="record the execution of a script, instruction by instruction: replay",
-    )
-    record.add_argument(
-        "--limit", type=_positive, default=LIMIT >> 20, metavar="MIB",
-        help="largest log of an execution (default: %(default)s)",
-    )  # fmt: skip
-    _target(record)
     exact.replay_arguments(
         deeds.add_parser("replay", help="run a recorded execution again, equal at each checkpoint")
     )
@@ -100,24 +83,53 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             "who-wrote", help="find the instruction of a recorded execution that last wrote something"
         )
     )
-    shrink = deeds.add_parser("shrink", help="make a script as small as it can be")
-    shrink.add_argument("file", type=Path, metavar="FILE")
-    shrink.add_argument(
+    _shrink_arguments(deeds.add_parser("shrink", help="make a script as small as it can be"))
+    _export_arguments(deeds.add_parser("export", help="make a program of a script that needs no hostwalk"))
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--tries", type=_positive, default=1, metavar="N", help="runs (default: %(default)s)")
+    _target(parser)
+
+
+def _record_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what", nargs="?", metavar="TEST|FILE", help="node id, or a program (default: a prompt)"
+    )
+    parser.add_argument(
+        "-o", dest="output", type=Path, default=Path(), metavar="DIR", help="where to (default: here)"
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="record the execution of a script, instruction by instruction: replay",
+    )
+    parser.add_argument(
+        "--limit", type=_positive, default=LIMIT >> 20, metavar="MIB",
+        help="largest log of an execution (default: %(default)s)",
+    )  # fmt: skip
+    _target(parser)
+
+
+def _shrink_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument(
         "-o", dest="output", type=Path, metavar="FILE", help="where to (default: NAME_shrunk.py)"
     )
-    shrink.add_argument(
+    parser.add_argument(
         "--tries", type=_positive, default=1, metavar="N",
         help="runs that a candidate has to reproduce once, for failures that do not always come",
     )  # fmt: skip
-    _target(shrink)
-    exported = deeds.add_parser("export", help="make a program of a script that needs no hostwalk")
-    exported.add_argument("file", type=Path, metavar="FILE")
-    exported.add_argument(
+    _target(parser)
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument(
         "--c", action="store_true", required=True, help="in C, with a module where it needs one"
     )
-    exported.add_argument(
-        "-o", dest="output", type=Path, metavar="DIR", help="where to (default: NAME, here)"
-    )
+    parser.add_argument("-o", dest="output", type=Path, metavar="DIR", help="where to (default: NAME, here)")
 
 
 def _target(parser: argparse.ArgumentParser) -> None:

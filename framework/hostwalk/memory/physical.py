@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import Protocol
 
@@ -38,7 +39,7 @@ class WritableMemory(PhysicalMemory, Protocol):
         """Put ``data`` at guest physical ``address``."""
 
 
-class Reader:
+class Reader(ABC):
     """The part that readers share: the map of RAM, and ``gather`` by one read per contiguous run."""
 
     name = "reader"
@@ -51,9 +52,9 @@ class Reader:
         """Where the guest has RAM."""
         return self._regions
 
+    @abstractmethod
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes at guest physical ``address``."""
-        raise NotImplementedError
 
     def covers(self, address: int, size: int) -> bool:
         """Return whether all of [address, address + size) is RAM."""
