@@ -1,6 +1,8 @@
 """Results travel, and workers fit."""
 
 import json
+import signal
+import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -137,3 +139,14 @@ def test_a_machine_takes_what_was_measured_or_all_its_memory(monkeypatch: pytest
 
 def test_the_host_has_memory() -> None:
     assert parallel.available_memory() > MIB
+
+
+def test_an_interrupt_reaches_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as worker:
+        try:
+            assert worker.pid in parallel.children()
+            monkeypatch.setattr(parallel, "children", lambda: (worker.pid,))
+            Receiver(session()).pytest_keyboard_interrupt()  # type: ignore[arg-type]
+            assert worker.wait(10) == -signal.SIGINT
+        finally:
+            worker.kill()
