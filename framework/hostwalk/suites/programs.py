@@ -128,9 +128,9 @@ def jobs(file: Path, options: CheckOptions) -> Iterator[Job]:
         chosen = tuple(Step(said.name, command) for command in said.commands)
         built = Built(place, tuple(step.program for step in chosen), {})
         runner = Runner(Kselftests(said.name, built, said.known), machines.make, said.seconds)
-        for job in _jobs(runner, machines, target, chosen):
-            file = built.file(job.program)
-            yield job if file.is_file() else replace(job, run=partial(_missing, job.title, file))
+        for job in _jobs(runner, target, chosen):
+            at = built.file(job.program)
+            yield job if at.is_file() else replace(job, run=partial(_missing, job.title, at))
 
 
 def _missing(title: str, file: Path) -> tuple[Result, ...]:
@@ -146,18 +146,10 @@ def selftests(collection: str, options: CheckOptions) -> Iterator[Job]:
         built = build(collection, tree, linked, cache, SILENT)
         suite = Kselftests(collection, built, Known.of(MANIFEST, collection))
         chosen = tuple(without_extra(suite.steps()))
-        yield from _jobs(Runner(suite, machines.make), machines, target, chosen)
+        yield from _jobs(Runner(suite, machines.make), target, chosen)
 
 
-def _jobs(runner: Runner, machines: Machines, target: Target, chosen: tuple[Step, ...]) -> Iterator[Job]:
+def _jobs(runner: Runner, target: Target, chosen: tuple[Step, ...]) -> Iterator[Job]:
     for step in chosen:
         title = f"{runner.suite.name} / {step.name}"
-        yield Job(step.name, step.program, title, target.name, partial(_run, runner, machines, target, step))
-
-
-def _run(runner: Runner, machines: Machines, target: Target, step: Step) -> tuple[Result, ...]:
-    results = runner.run(step)
-    known = runner.suite.known
-    if not known.expectations:
-        return results
-    return known.applied(results, machines.prepared.kernel.release, target.arch)
+        yield Job(step.name, step.program, title, target.name, partial(runner.run, step))

@@ -20,7 +20,6 @@ from hostwalk.suites.suite import Suite
 
 SECONDS = 300.0
 """The time of a test that nothing else is known of."""
-NOTHING = Pins(0, {})
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Runner:
     seconds: float | None = None
 
     def run(self, step: Step) -> tuple[Result, ...]:
-        """Run one step; an error of the infrastructure is a result, too."""
+        """Run one step, known failures marked as such; an error of the infrastructure is a result, too."""
         name = f"{self.suite.name} / {step.name}"
         why = self.suite.why_not(step)
         if why:
@@ -56,25 +55,43 @@ class Runner:
             cell.close()
 
     def _in_guest(self, cell: Cell, name: str, step: Step) -> tuple[Result, ...]:
-        said, ending, before = bytearray(), Ending(), NOTHING
+        known, kernel, said = self.suite.known, cell.prepared.kernel, bytearray()
+        before = _made_ready(cell, self.suite, step)
+        ending = self._ending(cell, step, said) if isinstance(before, Pins) else before
+        results = self.suite.judged(name, said.decode(errors="replace"), ending)
+        told = [explained(result, known.needs_of(step), kernel.config) for result in results]
+        if isinstance(before, Pins):
+            told.extend(_aftermath(cell, name, before, ending))
+        return known.applied(told, kernel.release, cell.prepared.target.arch)
+
+    def _ending(self, cell: Cell, step: Step, said: bytearray) -> Ending:
+        """Run a step's command; all that it says goes to ``said``."""
         needs = self.suite.known.needs_of(step)
         seconds = self.seconds or needs.seconds or SECONDS
+        streams, limit = Streams(said.extend, said.extend), Deadline.after(seconds)
         try:
-            furnish(cell, self.suite, step)
-            before = pins(cell)
-            streams, limit = Streams(said.extend, said.extend), Deadline.after(seconds)
             command = within(needs, self.suite.command(step))
-            ending = Ending(cell.machine.ssh().stream(command, streams, deadline=limit))
+            return Ending(cell.machine.ssh().stream(command, streams, deadline=limit))
+        except CommandTimeoutError:
+            return Ending(timeout=seconds)
         except HostwalkError as error:
-            ending = _broken(error, seconds)
-        results = self.suite.judged(name, said.decode(errors="replace"), ending)
-        told = (explained(result, needs, cell.prepared.kernel.config) for result in results)
-        return (*told, *_aftermath(cell, name, before, ending))
+            return _broken(error)
 
 
-def _broken(error: HostwalkError, seconds: float) -> Ending:
-    if isinstance(error, CommandTimeoutError):
-        return Ending(timeout=seconds)
+def _made_ready(cell: Cell, suite: Suite, step: Step) -> Pins | Ending:
+    """Make a guest ready for a step; return what is pinned before it, or how it ends where the guest cannot be."""
+    try:
+        furnish(cell, suite, step)
+        return pins(cell)
+    except CommandTimeoutError:
+        return Ending(lost="the guest could not be made ready for it in time")
+    except OSError as error:
+        return Ending(lost=f"its files cannot be read: {error}")
+    except HostwalkError as error:
+        return _broken(error)
+
+
+def _broken(error: HostwalkError) -> Ending:
     if isinstance(error, GuestCrashError):
         return Ending(crash=error.message)
     return Ending(lost=error.message)

@@ -179,8 +179,21 @@ def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str, words:
 def test_a_program_that_is_not_there_is_unproven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOSTWALK_CACHE", str(tmp_path / "cache"))
     file = written(tmp_path, 'directory = "build/{arch}"\nprograms = ["./ring"]')
-    options = CheckOptions(kernels=("debian:6.12",), archs=("x86_64",))
-    (job,) = programs.jobs(file, options)
+    options = CheckOptions(kernels=("debian:6.12",), archs=("x86_64", "arm64"))
+    results = [result for job in programs.jobs(file, options) for result in job.run()]
+    assert [(result.outcome, result.reason) for result in results] == [
+        (Outcome.UNPROVEN, f"there is no {tmp_path}/build/{arch}/ring") for arch in ("x86_64", "arm64")
+    ]
+
+
+def test_a_kernel_that_cannot_be_had_is_unproven_whatever_is_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOSTWALK_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "ring").touch()
+    text = 'programs = ["./ring"]\n[[expect]]\ntest = "ring*"\nreason = "since 6.1"\n'
+    options = CheckOptions(kernels=(str(tmp_path / "none"),), archs=("x86_64",))
+    (job,) = programs.jobs(written(tmp_path, text), options)
     (result,) = job.run()
     assert result.outcome is Outcome.UNPROVEN
-    assert "build/x86_64/ring" in result.reason
+    assert str(tmp_path / "none") in result.reason

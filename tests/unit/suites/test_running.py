@@ -13,12 +13,13 @@ from hostwalk.errors import CommandTimeoutError, GuestCrashError, HostwalkError,
 from hostwalk.machine.ssh import Finished
 from hostwalk.suites import pins, running
 from hostwalk.suites.building import Built
-from hostwalk.suites.expected import Known, Needs
+from hostwalk.suites.expected import Expectation, Known, Needs
 from hostwalk.suites.kselftests import Kselftests
 from hostwalk.suites.outcome import Outcome
 from hostwalk.suites.pins import Pins
 from hostwalk.suites.plan import Step
 from hostwalk.suites.running import Runner
+from hostwalk.target import Arch
 
 STEP = Step("cow", ("./cow", "-x"))
 
@@ -33,18 +34,21 @@ class Guest:
         self.put_files: list[str] = []
         self.commands: list[Sequence[str]] = []
         self.closed = False
-        self.setup = Finished(0, b"", b"")
+        self.setup: Finished | HostwalkError = Finished(0, b"", b"")
         self.deadline = 0.0
         self.machine = SimpleNamespace(ssh=lambda: self, reports=())
-        kernel = SimpleNamespace(config={"CONFIG_MMU": "y"}, modules=None)
-        self.prepared = SimpleNamespace(kernel=kernel)
+        kernel = SimpleNamespace(config={"CONFIG_MMU": "y"}, modules=None, release="7.3.4")
+        self.prepared = SimpleNamespace(kernel=kernel, target=SimpleNamespace(arch=Arch.X86_64))
 
     def put(self, local: Path, remote: str) -> None:
+        local.stat()
         self.put_files.append(remote)
 
     def run(self, argv: Sequence[str], *, deadline: object, stdin: bytes) -> Finished:
         assert stdin == b"CONFIG_MMU=y\n"
         self.commands.append(argv)
+        if isinstance(self.setup, HostwalkError):
+            raise self.setup
         return self.setup
 
     def stream(self, argv: Sequence[str], streams, *, deadline) -> int:
@@ -107,6 +111,41 @@ def test_a_guest_that_cannot_be_made_ready_proves_nothing(runner: Runner, guest:
     (result,) = runner.run(STEP)
     assert result.outcome is Outcome.UNPROVEN
     assert "Permission denied" in result.reason
+
+
+def test_a_setup_that_takes_too_long_is_no_time_out_of_the_test(runner: Runner, guest: Guest) -> None:
+    guest.setup = CommandTimeoutError("late")
+    (result,) = runner.run(STEP)
+    assert result.outcome is Outcome.UNPROVEN
+    assert result.reason.startswith("the guest could not be made ready for it in time")
+
+
+def test_a_guest_that_crashes_while_it_is_made_ready_has_crashed(runner: Runner, guest: Guest) -> None:
+    guest.setup = GuestCrashError("kernel BUG at mm/gup.c")
+    (result,) = runner.run(STEP)
+    assert result.outcome is Outcome.CRASH
+
+
+def test_a_file_of_the_host_s_that_cannot_be_read_proves_nothing(
+    runner: Runner, guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Kselftests, "files", lambda *_: ((tmp_path / "gone", "/root/gone"),))
+    (result,) = runner.run(STEP)
+    assert result.outcome is Outcome.UNPROVEN
+    assert "its files cannot be read: " in result.reason
+    assert str(tmp_path / "gone") in result.reason
+    assert guest.closed
+
+
+def test_what_is_known_to_fail_is_expected_to(runner: Runner, guest: Guest) -> None:
+    guest.said = b"1..1\nnot ok 1 a\n"
+    expected = (Expectation("mm / cow*", "7.3*", "x86_64", "since 6.1"),)
+    suite = replace(runner.suite, known=Known(expected))  # type: ignore[type-var]
+    (result,) = replace(runner, suite=suite).run(STEP)
+    assert (result.outcome, result.reason) == (Outcome.XFAIL, "since 6.1 (fail)")
+    guest.prepared.target.arch = Arch.ARM64
+    (result,) = replace(runner, suite=suite).run(STEP)
+    assert result.outcome is Outcome.FAIL
 
 
 def test_a_step_has_the_time_that_it_is_known_to_take_or_that_was_asked_for(
