@@ -73,7 +73,7 @@ class Command:
         try:
             return self.ssh.pumped(self.channel, streams, self.limit)
         except CommandTimeoutError:
-            with suppress(CommandTimeoutError):  # what is told is the time-out that was asked for
+            with suppress(CommandTimeoutError, LoginError):  # what is told is the time-out that was asked for
                 self.ssh.end(self.name, streams.beside)
                 rest = replace(streams, stdin=b"", first=b"")
                 self.ssh.pumped(self.channel, rest, Deadline.after(END_SECONDS))

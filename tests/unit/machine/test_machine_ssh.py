@@ -30,6 +30,8 @@ class Door(paramiko.ServerInterface):
         self.allowed = allowed
         self.command = command
         self.commands: list[str] = []
+        self.taking = threading.Event()
+        self.taking.set()
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         ours = username == "root" and key == self.allowed
@@ -39,6 +41,7 @@ class Door(paramiko.ServerInterface):
         return "publickey"
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
+        self.taking.wait(20)
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
@@ -192,6 +195,19 @@ def test_a_guest_too_busy_to_kill_a_command_does_not_hide_the_time_out(
     with pytest.raises(CommandTimeoutError, match=r"did not end within 0\.3 s"):
         login.run(["sleep"], deadline=Deadline.after(0.3))
     assert door.commands[-1] == "exec /usr/lib/hostwalk/login end run1"
+
+
+def test_a_guest_too_busy_to_open_a_channel_does_not_hide_the_time_out(
+    served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_module, "END_SECONDS", 0.4)
+    login, door, _ = served(lambda channel, text: door.taking.clear())
+    try:
+        with pytest.raises(CommandTimeoutError, match=r"did not end within 0\.3 s"):
+            login.run(["sleep"], deadline=Deadline.after(0.3))
+        assert door.commands == ["exec /usr/lib/hostwalk/login run run1 sleep"]
+    finally:
+        door.taking.set()
 
 
 def test_a_held_command_is_let_go_by_a_byte_and_what_runs_beside_is_served(served) -> None:
