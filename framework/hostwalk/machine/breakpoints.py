@@ -76,6 +76,7 @@ class Breakpoints:
         os.close(bell)
         with suppress(HostwalkError):  # a machine that is broken has no points to take away
             self.clear()
+        with suppress(HostwalkError):
             self._machine.run_on()
 
     def _ring(self) -> None:

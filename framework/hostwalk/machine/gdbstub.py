@@ -96,8 +96,6 @@ class GdbStub:
         """
         deadline = Deadline.after(ANSWER_SECONDS)
         with self._lock:
-            if self._late:
-                raise GuestHungError("QEMU's gdbstub did not answer once, and may be late with that answer")
             if not self._numbers:
                 self._open(qmp, deadline)
             self._expect_ok(b"Hgp1.%x" % (cpu + 1), deadline)
@@ -131,7 +129,12 @@ class GdbStub:
             finally:
                 self._lock.release()
 
+    def _refuse_late(self) -> None:
+        if self._late:
+            raise GuestHungError("QEMU's gdbstub did not answer once, and may be late with that answer")
+
     def _open(self, qmp: Qmp | None, deadline: Deadline) -> None:
+        self._refuse_late()
         if qmp is not None:
             qmp.hmp(f"gdbserver chardev:{GDB}", deadline=deadline)
         answer = self._ask(b"qSupported:multiprocess+;xmlRegisters=aarch64", deadline)
@@ -186,6 +189,7 @@ class GdbStub:
             raise MachineDiedError(f"QEMU's gdbstub has gone: {error}") from error
 
     def _send(self, request: bytes, deadline: Deadline) -> None:
+        self._refuse_late()
         try:
             self._sock.settimeout(deadline.remaining or 0.001)
             self._sock.sendall(encode(request))

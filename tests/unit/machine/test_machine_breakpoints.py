@@ -124,6 +124,19 @@ def test_a_machine_that_died_has_nothing_to_be_taken_away() -> None:
     assert points.fileno() == -1
 
 
+def test_the_guest_runs_on_where_its_points_cannot_be_taken_away() -> None:
+    machine = Machine()
+
+    def late(*_: object, **__: object) -> None:
+        raise GuestHungError("QEMU's gdbstub did not answer")
+
+    with Breakpoints(machine) as points:  # type: ignore[arg-type]
+        points.add([ENTRY])
+        machine.stop_at(ENTRY)
+        machine.set_breakpoint = late  # type: ignore[method-assign]
+    assert machine.running
+
+
 def test_arm64_has_registers_of_its_own() -> None:
     values = dict.fromkeys(NAMES[Arch.ARM64], 0) | {"pc": 8, "sp": 16, "x0": 1, "x5": 6, "x30": 9}
     hit = Hit(Arch.ARM64, 0, values)

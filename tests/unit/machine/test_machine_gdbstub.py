@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostwalk.deadline import Deadline
-from hostwalk.errors import MachineDiedError, WalkError
+from hostwalk.errors import GuestHungError, MachineDiedError, WalkError
+from hostwalk.machine import gdbstub as module
 from hostwalk.machine.gdbstub import GdbStub, checksum, encode, register_numbers, split_packet, unescape
 from hostwalk.machine.qmp import Qmp
 
@@ -121,6 +122,27 @@ def test_an_ended_qemu_is_told() -> None:
     theirs.close()
     with ours, pytest.raises(MachineDiedError):
         GdbStub(ours).read(0, ("pc",), FakeQmp())
+
+
+def test_after_an_answer_that_did_not_come_nothing_more_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+    ours, theirs = socket.socketpair()
+    stub, qmp = GdbStub(ours), FakeQmp()
+    with ours, theirs:
+        with pytest.raises(GuestHungError, match="did not answer b'qSupported"):
+            stub.set_breakpoint(0x1000, qmp, there=True)
+        theirs.recv(4096)
+        for ask in (
+            lambda: stub.read(0, ("pc",), qmp),
+            lambda: stub.set_breakpoint(0x1000, qmp, there=True),
+            lambda: stub.start_step(0),
+        ):
+            with pytest.raises(GuestHungError, match="may be late with that answer"):
+                ask()
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(4096)
+    assert qmp.lines == ["gdbserver chardev:gdb"]
 
 
 def test_drain_never_waits_and_never_raises() -> None:
