@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -13,7 +14,7 @@ from hostwalk import watching
 from hostwalk.cell import Cell
 from hostwalk.cli import output
 from hostwalk.deadline import Deadline
-from hostwalk.errors import UsageError
+from hostwalk.errors import HostwalkError, UsageError
 from hostwalk.machine.pump import Streams
 from hostwalk.report.formats import check_place
 from hostwalk.watching import Sample, Wanted, Watch
@@ -49,16 +50,26 @@ def stream(cell: Cell, args: argparse.Namespace, streams: Streams, limit: Deadli
         run = stack.enter_context(watching.watched(cell, args.command, wanted, limit))
         telling = _Telling(run.watch, file, timed=wanted.every is not None)
         try:
-            return run.finish(replace(streams, beside=telling))
-        finally:
-            telling.tell()
+            status = run.finish(replace(streams, beside=telling))
+        except BaseException:
+            with suppress(HostwalkError):  # what is told is what came first
+                telling.tell()
+            raise
+        telling.tell()
+        return status
 
 
-def _opened(place: str) -> TextIO:
+@contextmanager
+def _opened(place: str) -> Iterator[TextIO]:
     try:
-        return Path(place).open("w", encoding="utf-8")
+        file = Path(place).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 (closed below)
     except OSError as error:
         raise UsageError(f"cannot write {place}: {error.strerror}") from error
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # each line is out by now, or was told not to be
+            file.close()
 
 
 @dataclass(frozen=True)
@@ -90,8 +101,14 @@ class _Telling:
 
     def _tell(self, sample: Sample) -> None:
         if self.file is not None:
-            json.dump(watching.plain(sample), self.file)
-            self.file.write("\n")
+            _write(self.file, json.dumps(watching.plain(sample)))
             return
         for line in watching.lines(sample, timed=self.timed):
             output.err().print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _write(file: TextIO, line: str) -> None:
+    try:
+        file.write(f"{line}\n")
+    except OSError as error:
+        raise HostwalkError(f"cannot write {file.name}: {error.strerror}") from error
