@@ -72,6 +72,36 @@ int main(void)
 """
 
 
+THREADED = """
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static pthread_t first;
+static void *go_on(void *area)
+{
+	pthread_join(first, NULL);
+	usleep(1000000);
+	mprotect(area, sysconf(_SC_PAGESIZE), PROT_READ);
+	usleep(1000000);
+	_exit(7);
+}
+int main(void)
+{
+	char *area = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_t other;
+
+	area[0] = 1;
+	printf("%p\\n", area);
+	fflush(stdout);
+	first = pthread_self();
+	pthread_create(&other, NULL, go_on, area);
+	syscall(SYS_exit, 0);
+}
+"""
+
+
 @pytest.fixture(scope="module")
 def prepared(session: Session, target: Target) -> Prepared:
     return prepare(target, session.options, SILENT, Cache.user(), login=True)
@@ -162,6 +192,27 @@ def test_a_child_that_runs_before_its_parent_goes_on_is_watched_from_its_first_c
     assert child[0].occasion == "forked"
     assert [sample.comm for sample in of(child, "execve")] == ["true"]
     assert child[-1].occasion == "exit"
+
+
+@pytest.mark.parametrize("wanted", [Wanted(at=("mprotect",)), Wanted(every=0.05)], ids=["points", "clock"])
+def test_a_process_is_watched_on_when_its_first_thread_has_exited(
+    guest: Cell, tmp_path: Path, wanted: Wanted
+) -> None:
+    built = compiled(guest.target, tmp_path / "threaded.c", THREADED)
+    guest.machine.ssh(deadline()).put(built, "/root/threaded")
+    with watched(guest, ["./threaded"], wanted, deadline()) as run:
+        samples = list(run)
+    assert run.finished is not None
+    assert run.finished.status == 7
+    area = int(run.finished.stdout, 16)
+    (protected,) = (
+        sample.number
+        for sample in samples
+        for change in sample.diff.changed
+        if change.after.virt_addr == area and "-writable" in change.words
+    )
+    assert [sample.number for sample in samples if sample.occasion == "exit"] == [samples[-1].number]
+    assert protected < samples[-1].number
 
 
 def test_two_runs_tell_the_same(prepared: Prepared, program: Path) -> None:

@@ -68,8 +68,11 @@ def _key(vma: Vma) -> tuple[object, ...]:
 
 
 def look(moment: Moment, task: Task) -> Sight | None:
-    """Return how a process's address space looks now; None where it has none (any more)."""
-    mm = task.mm
+    """Return how a process's address space looks now; None where it has none (any more).
+
+    Any thread's will do: the first gives it up when it exits, whichever others there are.
+    """
+    mm = task.mm or next(filter(None, (thread.mm for thread in task.threads())), None)
     if mm is None:
         return None
     leaves = scan(moment.memory, mm.space, non_present=True)

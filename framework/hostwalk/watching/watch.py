@@ -222,6 +222,7 @@ class Points(Watch):
         self._exit = self._address_of(EXIT)
         self._children = children
         self._pending: dict[int, _Pending] = {}
+        self._exiting: dict[int, set[tuple[int, int]]] = {}
         self._breakpoints = Breakpoints(self.machine)
 
     def _address_of(self, name: str) -> int:
@@ -333,9 +334,20 @@ class Points(Watch):
             self._keep(self._sample(pid, FORKED, sight, whole, ()))
 
     def _exits(self, moment: Moment, task: Task) -> None:
-        """Tell what changed up to the exit of a process, its last moment with an address space."""
+        """Tell what changed up to the exit of a process's last thread, its last moment with an address space."""
         for sp in [sp for sp, pending in self._pending.items() if pending.tid == task.pid]:
             self._forget(sp)
-        if task.pid == task.tgid:
+        if self._is_last(task):
             self._compare(moment, task, EXITED)
             self._seen.pop(task.tgid, None)
+            del self._exiting[task.tgid]
+
+    def _is_last(self, task: Task) -> bool:
+        """Note that a thread exits; return whether all of its process's do, of which its first may be long dead.
+
+        By pid and address: a thread that executes a program takes the pid of the first (fs/exec.c, de_thread).
+        """
+        there = {(thread.pid, thread.address) for thread in task.threads()}
+        exiting = (self._exiting.get(task.tgid, set()) | {(task.pid, task.address)}) & there
+        self._exiting[task.tgid] = exiting
+        return exiting == there

@@ -22,7 +22,7 @@ from hostwalk.watching.sample import Sample, Sight
 from hostwalk.watching.watch import Clock, Points
 
 EXIT, PROTECT, FORK, BACK = 0xE000, 0x1000, 0x2000, 0xB000
-OURS, FOREIGN, CHILD = 85, 7, 90
+OURS, FOREIGN, CHILD, THREAD = 85, 7, 90, 86
 STACK = 0x8000
 SPACE = AddressSpace("test", x86_64.make_format(4), 0x1000, 0, 1 << 47, x86_64.linux_bits({}))
 NONE = scan(FakeMemory((Region(0, 1 << 30),)), SPACE)
@@ -35,12 +35,20 @@ def sight(mm: int = 1, *starts: int) -> Sight:
 
 
 class Task:
-    """A task at an address that is its pid."""
+    """A task at an address that is its pid; ``groups`` says of which process each thread is."""
 
     parents: ClassVar[dict[int, int]] = {}
+    groups: ClassVar[dict[int, int]] = {}
+    pids: ClassVar[dict[int, int]] = {}
 
     def __init__(self, linux: object, address: int) -> None:
-        self.address = self.pid = self.tgid = address
+        self.address = address
+        self.pid = self.pids.get(address, address)
+        self.tgid = self.groups.get(address, address)
+
+    def threads(self) -> Iterator[Task]:
+        addresses = [address for address, tgid in self.groups.items() if tgid == self.tgid]
+        yield from (Task(None, address) for address in addresses or [self.address])
 
 
 class Machine:
@@ -102,7 +110,7 @@ class Stage:
             prepared=SimpleNamespace(image=SimpleNamespace(abi={"EINVAL": 22, "PROT_NONE": 0})),
         )  # fmt: skip
         self.current = OURS
-        Task.parents = {}
+        Task.parents, Task.groups, Task.pids = {}, {}, {}
         monkeypatch.setattr(module, "Task", Task)
         monkeypatch.setattr(module, "Breakpoints", lambda machine: machine)
         monkeypatch.setattr(module, "look", lambda moment, task: self.sights.get(task.tgid))
@@ -194,6 +202,42 @@ def test_it_ends_with_the_process_and_leaves_no_point(stage: Stage) -> None:
         assert stage.machine.points == []
         assert list(watch) == []
         assert watch.end == "exit"
+
+
+@pytest.mark.parametrize("leader_is_left", [True, False])
+def test_a_process_goes_on_when_its_first_thread_has_exited(stage: Stage, leader_is_left: bool) -> None:
+    Task.groups = {OURS: OURS, THREAD: OURS}
+    with stage.points() as watch:
+        assert stage.stop(watch, EXIT) == []
+        if not leader_is_left:
+            del Task.groups[OURS]
+        stage.stop(watch, PROTECT, who=THREAD)
+        stage.sights[OURS] = sight(1, 0x2000)
+        (called,) = stage.stop(watch, BACK, who=THREAD, sp=STACK + 8)
+        assert [vma.start for vma in called.mapped] == [0x2000]
+        assert not watch.over
+        (last,) = stage.stop(watch, EXIT, who=THREAD)
+        assert last.occasion == "exit"
+        assert watch.over
+
+
+def test_a_thread_that_exits_is_not_the_process(stage: Stage) -> None:
+    Task.groups = {OURS: OURS, THREAD: OURS}
+    with stage.points() as watch:
+        assert stage.stop(watch, EXIT, who=THREAD) == []
+        del Task.groups[THREAD]
+        assert [sample.occasion for sample in stage.stop(watch, EXIT)] == ["exit"]
+
+
+def test_a_thread_that_took_the_first_s_place_by_an_exec_has_not_exited(stage: Stage) -> None:
+    Task.groups = {OURS: OURS, THREAD: OURS}
+    with stage.points() as watch:
+        assert stage.stop(watch, EXIT) == []
+        Task.groups, Task.pids = {THREAD: OURS, CHILD: OURS}, {THREAD: OURS}
+        assert stage.stop(watch, EXIT, who=CHILD) == []
+        assert not watch.over
+        del Task.groups[CHILD]
+        assert [sample.occasion for sample in stage.stop(watch, EXIT, who=THREAD)] == ["exit"]
 
 
 def test_what_comes_before_the_program_is_not_told(stage: Stage) -> None:

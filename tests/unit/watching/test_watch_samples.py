@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 from hostwalk.linux.mm import Vma
 from hostwalk.memory import FakeMemory, Region
 from hostwalk.paging import AddressSpace, Leaves, diff, scan, x86_64
 from hostwalk.watching import Call, Sample, lines, plain
-from hostwalk.watching.sample import FORKED, Sight, changes
+from hostwalk.watching.sample import FORKED, Sight, changes, look
 
 SPACE = AddressSpace("test", x86_64.make_format(4), 0x1000, 0, 1 << 47, x86_64.linux_bits({}))
 PTE = 0x4000
@@ -98,3 +99,15 @@ def test_json_has_each_entry_and_the_call() -> None:
     assert told["changed"][0]["bits"] == "0x42"
     assert told["unmapped"][0]["end"] == "0x4000"
     assert not told["appeared"]
+
+
+def test_a_process_whose_first_thread_has_exited_has_the_address_space_of_the_others() -> None:
+    memory = FakeMemory((Region(0, 1 << 30),))
+    mm = SimpleNamespace(address=0x77, space=SPACE, vmas=lambda: ())
+    other = SimpleNamespace(mm=mm)
+    leader = SimpleNamespace(comm="prog", mm=None, threads=lambda: iter([leader, other]))
+    seen = look(SimpleNamespace(memory=memory), leader)  # type: ignore[arg-type]
+    assert seen is not None
+    assert seen.mm == 0x77
+    other.mm = None
+    assert look(SimpleNamespace(memory=memory), leader) is None  # type: ignore[arg-type]
