@@ -17,7 +17,6 @@ __all__ = [
     "Watch",
     "Watched",
     "begin",
-    "is_news",
     "lines",
     "plain",
     "watched",
