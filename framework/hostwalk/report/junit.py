@@ -10,17 +10,21 @@ from hostwalk.report.model import Result, Run, Verdict
 from hostwalk.report.words import plain, promise, tested, word
 from hostwalk.target import Target
 
+_DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
+
 
 def text(run: Run) -> str:
     """Return the report as an XML document."""
     root = ET.Element("testsuites", {"name": "hostwalk", **_totals(run.results, run.seconds)})
     for target in run.targets:
         root.append(_suite(run, target))
+    return document(root)
+
+
+def document(root: ET.Element) -> str:
+    """Return an element as the text of a file, indented; the element is changed for it."""
     ET.indent(root)
     return f"{_DECLARATION}{ET.tostring(root, encoding='unicode')}\n"
-
-
-_DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 
 
 def _suite(run: Run, target: Target) -> ET.Element:

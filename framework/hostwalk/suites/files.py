@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from hostwalk.report.junit import document
 from hostwalk.report.words import plain
 from hostwalk.suites.outcome import Outcome, Result
 
@@ -15,7 +16,6 @@ _TAGS = {
     Outcome.FAIL: "failure", Outcome.LEAK: "failure", Outcome.MISMATCH: "failure", Outcome.TIMEOUT: "failure",
     Outcome.CRASH: "error", Outcome.UNPROVEN: "error", Outcome.SKIP: "skipped", Outcome.XFAIL: "skipped",
 }  # fmt: skip
-_DECLARATION = '<?xml version="1.0" encoding="utf-8"?>\n'
 KEPT_LINES = 15
 
 
@@ -61,17 +61,16 @@ def junit(run: SuiteRun) -> str:
         "tests": str(len(run.results)), "failures": str(counted["failure"]), "errors": str(counted["error"]),
         "skipped": str(counted["skipped"]), "time": f"{run.seconds:.3f}",
     }  # fmt: skip
-    root = ET.Element("testsuites", {"name": "hostwalk kselftest", **numbers})
+    root = ET.Element("testsuites", {"name": "hostwalk", **numbers})
     suite = ET.SubElement(root, "testsuite", {"name": f"{run.target} {run.collection}", **numbers})
     properties = ET.SubElement(suite, "properties")
     ET.SubElement(properties, "property", name="identity", value=plain(run.identity))
     suite.extend(_case(run, result) for result in run.results)
-    ET.indent(root)
-    return f"{_DECLARATION}{ET.tostring(root, encoding='unicode')}\n"
+    return document(root)
 
 
 def _case(run: SuiteRun, result: Result) -> ET.Element:
-    classname = f"{run.target}.selftests.{run.collection}"
+    classname = plain(f"{run.target}.{run.collection}")
     case = ET.Element("testcase", name=plain(result.name), classname=classname, time=f"{result.seconds:.3f}")
     if tag := _TAGS.get(result.outcome):
         message = plain(result.reason or result.outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -48,6 +49,15 @@ def test_junit_counts_what_it_holds() -> None:
     }
     assert len(suite.findall("testcase/failure")) == 4
     assert len(suite.findall("testcase/error")) == 2
+
+
+def test_junit_names_the_suite_that_ran() -> None:
+    ran = replace(run_of(Outcome.PASS), collection="ltp mm")
+    root = ET.fromstring(junit(ran))
+    (case,) = root.iter("testcase")
+    assert root.get("name") == "hostwalk"
+    assert case.get("classname") == "x86_64-4level/source:7.3.ltp mm"
+    assert "kselftest" not in junit(ran)
 
 
 def test_json_has_every_result_with_its_output() -> None:
