@@ -9,12 +9,10 @@ from hostwalk.cell import Prepared
 from hostwalk.cli import machines, output, suites
 from hostwalk.cli.progress import showing
 from hostwalk.kernels import Progress
-from hostwalk.kernels.archive import Archive
 from hostwalk.options import CheckOptions
-from hostwalk.suites.building import Built, build, source_of
+from hostwalk.suites.building import Built, built_for
 from hostwalk.suites.expected import Known
 from hostwalk.suites.kselftests import MANIFEST, Kselftests, without_extra
-from hostwalk.suites.libraries import libraries
 
 EPILOG = """\
 examples:
@@ -49,7 +47,5 @@ def run(args: argparse.Namespace) -> int:
 
 def made_ready(collection: str, options: CheckOptions, progress: Progress) -> tuple[Prepared, Built]:
     """Return what machines are made of, and the collection built from the source of their kernel."""
-    prepared, cache = machines.prepared(options, progress), Cache.user()
-    tree = source_of(prepared.kernel, Archive(cache, options.mirror, progress, sources=True))
-    linked = libraries(prepared.target.arch, Archive(cache, options.mirror, progress), cache)
-    return prepared, build(collection, tree, linked, cache, progress)
+    prepared = machines.prepared(options, progress)
+    return prepared, built_for(prepared, collection, options, Cache.user(), progress)

@@ -10,19 +10,17 @@ from pathlib import Path
 
 from rich.text import Text
 
-from hostwalk.cell import Cell, Prepared
-from hostwalk.cells import Source
+from hostwalk.cell import Prepared
 from hostwalk.cli import machines, output
 from hostwalk.cli.run import seconds
 from hostwalk.errors import UsageError
 from hostwalk.report.formats import check_place
 from hostwalk.suites import files
+from hostwalk.suites.machines import MEMORY, Machines
 from hostwalk.suites.outcome import Result
 from hostwalk.suites.plan import Step
 from hostwalk.suites.running import SECONDS, Runner
 from hostwalk.suites.suite import Suite
-
-MEMORY = 1024
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,19 +49,6 @@ def check(args: argparse.Namespace) -> None:
     """Raise UsageError for a report that cannot be written, before anything is made ready."""
     for place in filter(None, (args.junit, args.json)):
         check_place(place)
-
-
-class Machines:
-    """Fresh machines of one target; what they are made from is made when the first is asked for."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        self._prepared = prepared
-        self._source: Source | None = None
-
-    def make(self) -> Cell:
-        """Return a machine; raises what preparing and booting raise."""
-        self._source = self._source or Source.of(self._prepared)
-        return self._source.make()
 
 
 def select(known: Iterable[Step], keyword: str) -> tuple[Step, ...]:
@@ -100,7 +85,7 @@ class Session:
 
     def _run(self) -> int:
         begun, kernel, target = time.monotonic(), self.prepared.kernel, self.prepared.target
-        runner = Runner(self.suite, Machines(self.prepared).make, self.args.timeout)
+        runner = Runner(self.suite, Machines(lambda: self.prepared).make, self.args.timeout)
         results: list[Result] = []
         for step in self.chosen:
             came = runner.run(step)

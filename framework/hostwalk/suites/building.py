@@ -16,13 +16,15 @@ from pathlib import Path
 
 from hostwalk import process
 from hostwalk.cache import Cache, key_of
+from hostwalk.cell import Prepared
 from hostwalk.deadline import Deadline
 from hostwalk.errors import BuildError, ResolveError
 from hostwalk.kernels import Kernel, Progress, toolchain, view
 from hostwalk.kernels.archive import Archive
 from hostwalk.kernels.making import first_error
 from hostwalk.kernels.sources import DebianSources, Tree, Wanted, tree_at
-from hostwalk.suites.libraries import Libraries
+from hostwalk.options import CheckOptions
+from hostwalk.suites.libraries import Libraries, libraries
 from hostwalk.target import is_from_source
 
 RECIPE = "kselftest-2"
@@ -45,6 +47,15 @@ class Built:
     def file(self, name: str) -> Path:
         """Return the path of a program or script."""
         return self.directory / name
+
+
+def built_for(
+    prepared: Prepared, collection: str, options: CheckOptions, cache: Cache, progress: Progress
+) -> Built:
+    """Return a collection, built from the source of a prepared target's kernel; raises what its parts raise."""
+    tree = source_of(prepared.kernel, Archive(cache, options.mirror, progress, sources=True))
+    linked = libraries(prepared.target.arch, Archive(cache, options.mirror, progress), cache)
+    return build(collection, tree, linked, cache, progress)
 
 
 def source_of(kernel: Kernel, archive: Archive) -> Tree:

@@ -11,23 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from hostwalk.cache import Cache
-from hostwalk.cell import Cell, Prepared, prepare
-from hostwalk.cells import Source
+from hostwalk.cell import prepare
 from hostwalk.errors import UsageError
-from hostwalk.kernels.archive import Archive
 from hostwalk.kernels.progress import SILENT
 from hostwalk.options import CheckOptions
-from hostwalk.suites.building import Built, build, source_of
+from hostwalk.suites.building import Built, built_for
 from hostwalk.suites.expected import Expectation, Known, Needs
 from hostwalk.suites.kselftests import MANIFEST, Kselftests, without_extra
-from hostwalk.suites.libraries import libraries
+from hostwalk.suites.machines import MEMORY, Machines
 from hostwalk.suites.outcome import Outcome, Result
 from hostwalk.suites.plan import Step
-from hostwalk.suites.running import Runner
+from hostwalk.suites.running import SECONDS, Runner
 from hostwalk.target import Target
 
-SECONDS = 300.0
-SELFTESTS_MEMORY = 1024
 KEYS: dict[str, type | tuple[type, ...]] = {
     "name": str, "directory": str, "programs": list, "timeout": (int, float), "memory": int, "setup": str,
     "expect": list,
@@ -97,37 +93,19 @@ def _known(file: Path, said: dict[str, Any]) -> Known:
     return Known(expectations, (("*", Needs(said["setup"])),) if "setup" in said else ())
 
 
-class Machines:
-    """Fresh machines of one target; what they are made from is made when the first is asked for."""
-
-    def __init__(self, target: Target, options: CheckOptions) -> None:
-        self._target = target
-        self._options = options
-        self._prepared: Prepared | None = None
-        self._source: Source | None = None
-
-    @property
-    def prepared(self) -> Prepared:
-        """What they are made of; raises what preparing raises."""
-        if self._prepared is None:
-            self._prepared = prepare(self._target, self._options, SILENT, Cache.user(), login=True)
-        return self._prepared
-
-    def make(self) -> Cell:
-        """Return a machine; raises what preparing and booting raise."""
-        self._source = self._source or Source.of(self.prepared)
-        return self._source.make()
+def _machines(target: Target, options: CheckOptions) -> Machines:
+    return Machines(partial(prepare, target, options, SILENT, Cache.user(), login=True))
 
 
 def jobs(file: Path, options: CheckOptions) -> Iterator[Job]:
     """Yield what a file names, target by target; raises UsageError."""
     said = listed(file)
     for target in replace(options, memory=max(options.memory, said.memory)).targets:
-        machines = Machines(target, options)
         place = file.parent / said.directory.replace("{arch}", target.arch)
         chosen = tuple(Step(said.name, command) for command in said.commands)
         built = Built(place, tuple(step.program for step in chosen), {})
-        runner = Runner(Kselftests(said.name, built, said.known), machines.make, said.seconds)
+        suite = Kselftests(said.name, built, said.known)
+        runner = Runner(suite, _machines(target, options).make, said.seconds)
         for job in _jobs(runner, target, chosen):
             at = built.file(job.program)
             yield job if at.is_file() else replace(job, run=partial(_missing, job.title, at))
@@ -139,11 +117,9 @@ def _missing(title: str, file: Path) -> tuple[Result, ...]:
 
 def selftests(collection: str, options: CheckOptions) -> Iterator[Job]:
     """Yield the kernel's selftests, built first where they are not in the cache; raises what that raises."""
-    for target in replace(options, memory=max(options.memory, SELFTESTS_MEMORY)).targets:
-        machines, cache = Machines(target, options), Cache.user()
-        tree = source_of(machines.prepared.kernel, Archive(cache, options.mirror, SILENT, sources=True))
-        linked = libraries(target.arch, Archive(cache, options.mirror), cache)
-        built = build(collection, tree, linked, cache, SILENT)
+    for target in replace(options, memory=max(options.memory, MEMORY)).targets:
+        machines = _machines(target, options)
+        built = built_for(machines.prepared, collection, options, Cache.user(), SILENT)
         suite = Kselftests(collection, built, Known.of(MANIFEST, collection))
         chosen = tuple(without_extra(suite.steps()))
         yield from _jobs(Runner(suite, machines.make), target, chosen)
