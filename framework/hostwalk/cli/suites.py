@@ -6,7 +6,6 @@ import argparse
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.text import Text
 
@@ -14,7 +13,7 @@ from hostwalk.cell import Prepared
 from hostwalk.cli import machines, output
 from hostwalk.cli.run import seconds
 from hostwalk.errors import UsageError
-from hostwalk.report.formats import check_place
+from hostwalk.report.formats import check_place, write_texts
 from hostwalk.suites import files
 from hostwalk.suites.machines import MEMORY, Machines
 from hostwalk.suites.outcome import Result
@@ -103,12 +102,8 @@ class Session:
                 _print(line)
 
     def _write(self, done: files.SuiteRun) -> None:
-        for place, text in ((self.args.junit, files.junit), (self.args.json, files.as_json)):
-            if place:
-                try:
-                    Path(place).write_text(text(done), encoding="utf-8")
-                except OSError as error:
-                    raise UsageError(f"cannot write {place}: {error.strerror}") from error
+        wanted = ((files.junit, self.args.junit), (files.as_json, self.args.json))
+        write_texts((text(done), place) for text, place in wanted if place)
 
 
 def _print(line: str) -> None:

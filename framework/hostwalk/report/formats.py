@@ -39,15 +39,20 @@ def check_place(place: str) -> None:
 
 
 def write(run: Run, places: Iterable[tuple[str, str]]) -> None:
-    """Write reports, (format, file) each, every one that can be; raises UsageError for the first that cannot."""
-    failed = [error for name, place in places if (error := _write(run, name, place))]
+    """Write reports, (format, file) each; raises what :func:`write_texts` raises."""
+    write_texts((FORMATS[name].text(run), place) for name, place in places)
+
+
+def write_texts(texts: Iterable[tuple[str, str]]) -> None:
+    """Write files, (text, file) each, every one that can be; raises UsageError for the first that cannot."""
+    failed = [error for text, place in texts if (error := _write(text, place))]
     if failed:
         raise failed[0]
 
 
-def _write(run: Run, name: str, place: str) -> UsageError | None:
+def _write(text: str, place: str) -> UsageError | None:
     try:
-        Path(place).write_text(FORMATS[name].text(run), encoding="utf-8")
+        Path(place).write_text(text, encoding="utf-8")
     except OSError as error:
         return UsageError(f"cannot write {place}: {error.strerror}")
     return None

@@ -95,6 +95,16 @@ def test_reports_are_written(outcomes: dict[str, Outcome], tmp_path: Path) -> No
     assert main(["kselftest", "mm", "--json", str(tmp_path / "no" / "r.json")]) == 2
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this host has no /dev/full")
+def test_a_report_that_cannot_be_written_does_not_cost_the_other(
+    outcomes: dict[str, Outcome], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    json = tmp_path / "r.json"
+    assert main(["kselftest", "mm", "--junit", "/dev/full", "--json", str(json)]) == 2
+    assert "cannot write /dev/full: No space left on device" in capsys.readouterr().err
+    assert '"outcome": "pass"' in json.read_text()
+
+
 def test_a_list_says_what_cannot_run(
     outcomes: dict[str, Outcome], capsys: pytest.CaptureFixture[str]
 ) -> None:
