@@ -9,12 +9,12 @@ from hostwalk.cell import Cell
 from hostwalk.errors import UsageError
 from hostwalk.guest import Subject
 from hostwalk.guest.failures import SyscallFailed
+from hostwalk.kernels.bootfile import elf_machine
 from hostwalk.machine.reports import STAMP
 from hostwalk.target import Arch
 
 _ELF, _HEAD = b"\x7fELF", 20
 _RELOCATABLE = 1
-_MACHINES = {62: "x86_64", 183: "arm64", 3: "32-bit x86", 40: "32-bit Arm", 243: "RISC-V"}
 _PACKED = {b"\xfd7zXZ": "xz -dk", b"\x28\xb5\x2f\xfd": "zstd -dk", b"\x1f\x8b": "gzip -dk"}
 _REMEDIES = (
     ("version magic", "build it for this kernel: --module DIR does, where DIR has its Kbuild"),
@@ -56,8 +56,7 @@ def check(file: Path, arch: Arch) -> None:
         raise UsageError(f"{file} is compressed", remedy=f"unpack it: {unpack} {file}")
     if len(head) < _HEAD or not head.startswith(_ELF) or head[16] != _RELOCATABLE:
         raise UsageError(f"{file} is no kernel module: a module is an ELF object file, .ko")
-    number = int.from_bytes(head[18:20], "little")
-    built = _MACHINES.get(number, f"ELF machine {number}")
+    built = elf_machine(head)
     if built != arch:
         raise UsageError(
             f"{file} is built for {built}, the guest is {arch}", remedy="build it for that, or choose --arch"

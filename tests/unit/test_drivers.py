@@ -33,6 +33,7 @@ def elf(kind: int = 1, machine: int = 62) -> bytes:
     [
         (elf(machine=183), "is built for arm64, the guest is x86_64", "--arch"),
         (elf(machine=2), "is built for ELF machine 2, the guest is x86_64", "--arch"),
+        (elf(machine=258), "is built for loongarch, the guest is x86_64", "--arch"),
         (elf(kind=2), "is no kernel module: a module is an ELF object file", ""),
         (b"int main", "is no kernel module", ""),
         (b"", "is no kernel module", ""),

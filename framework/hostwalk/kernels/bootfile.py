@@ -107,10 +107,18 @@ class BootFile:
 _KINDS = {Arch.X86_64: "an x86 bzImage or vmlinux", Arch.ARM64: "an arm64 Image (raw, gzipped or EFI zboot)"}
 
 
+def elf_machine(head: bytes) -> Arch | str:
+    """Return what an ELF file is built for, by its first 20 bytes at least: an architecture of ours, else its name.
+
+    ``e_machine`` of the header, elf(5).
+    """
+    machine = _u16(head, 18)
+    return _EM.get(machine, _EM_NAMES.get(machine, f"ELF machine {machine}"))
+
+
 def _recognise(data: bytes) -> tuple[Format, Arch | str] | None:
     if data[:4] == b"\x7fELF" and len(data) >= 64:
-        machine = _u16(data, 18)
-        return Format.ELF, _EM.get(machine, _EM_NAMES.get(machine, f"ELF machine {machine}"))
+        return Format.ELF, elf_machine(data)
     if data[0x202:0x206] == b"HdrS" and data[0x1FE:0x200] == b"\x55\xaa":
         is_64 = _u16(data, 0x206) >= 0x20C and _u16(data, 0x236) & 1
         return Format.BZIMAGE, Arch.X86_64 if is_64 else "32-bit x86"

@@ -14,10 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
 from hostwalk.errors import UsageError
+from hostwalk.kernels.bootfile import elf_machine
 from hostwalk.suites.expected import Known
 from hostwalk.suites.ltp_output import judged
 from hostwalk.suites.outcome import Ending, Result
@@ -28,7 +26,7 @@ MANIFEST, TABLE = "ltp.toml", "ltp"
 PLACE = "/opt/ltp"
 """Where LTP lies in the guest."""
 TIMEOUT_FACTOR = 10
-_MACHINES = {"EM_X86_64": Arch.X86_64, "EM_AARCH64": Arch.ARM64}
+_ELF, _HEAD = b"\x7fELF", 20
 _WORD = re.compile(rb"[\w.+-]+")
 _HOME = "testcases/bin"
 
@@ -146,9 +144,8 @@ def machine_of(path: Path) -> Arch | None:
     """Return the architecture that a program is for; None for a script, and for what hostwalk does not know."""
     try:
         with path.open("rb") as stream:
-            if stream.read(4) != b"\x7fELF":
-                return None
-            stream.seek(0)
-            return _MACHINES.get(str(ELFFile(stream)["e_machine"]))
-    except (OSError, ELFError):
+            head = stream.read(_HEAD)
+    except OSError:
         return None
+    machine = elf_machine(head) if head.startswith(_ELF) and len(head) == _HEAD else None
+    return machine if isinstance(machine, Arch) else None
