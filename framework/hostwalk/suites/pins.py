@@ -28,7 +28,7 @@ _FLAGS = 0b11
 class Pins:
     """What is pinned at a moment: ``count`` by the kernel's counters, ``frames`` the pins of folios by their first pfn.
 
-    No frames are looked for where nothing is pinned.
+    No frames are looked for where nothing is pinned, or no more than was wanted.
     """
 
     count: int
@@ -53,11 +53,24 @@ def counted(linux: Linux) -> int:
 
 
 def settled(cell: Cell, wanted: int) -> Pins:
-    """Return what is pinned when the kernel has had time to release what it releases late, down to ``wanted`` pins."""
+    """Return what is pinned when the kernel has had time to release what it releases late, down to ``wanted`` pins.
+
+    Frames are looked for only where more are left at the end of that time. Raises what :func:`pins` raises.
+    """
     limit = Deadline.after(SETTLE_SECONDS)
-    while (held := pins(cell)).count != wanted and not limit.expired:
+    while (held := _looked(cell, wanted, last=limit.expired)) is None:
         cell.settle()
     return held
+
+
+def _looked(cell: Cell, wanted: int, *, last: bool) -> Pins | None:
+    """Return what is pinned; None while it is more than ``wanted`` and this is not the last look."""
+    with cell.machine.stopped():
+        moment = cell.moment()
+        count = counted(moment.linux)
+        if count <= wanted:
+            return Pins(count, {})
+        return Pins(count, pinned_frames(moment)) if last else None
 
 
 def pinned_frames(moment: Moment) -> dict[int, int]:

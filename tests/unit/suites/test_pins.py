@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from hostwalk.suites import pins
-from hostwalk.suites.pins import NAMED, Pins, leaked
+from hostwalk.suites.pins import NAMED, Pins, leaked, settled
 
 
 @pytest.fixture
@@ -30,6 +30,37 @@ def test_of_many_frames_the_first_are_named_and_the_others_counted(cell: SimpleN
 
 def test_a_count_that_no_frame_shows_is_said_to_be_one(cell: SimpleNamespace) -> None:
     assert leaked(cell, Pins(2, {0x10: 2}), Pins(1, {0x10: 1})) == "none of the page frames shows it"
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted", "found"),
+    [
+        ([7, 7, 3], 3, Pins(3, {})),
+        ([2], 3, Pins(2, {})),
+        ([7], 3, Pins(7, {0x10: 4})),
+    ],
+    ids=["released late", "fewer", "never"],
+)
+def test_frames_are_looked_for_once_and_only_where_pins_stay(
+    cell: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    counts: list[int],
+    wanted: int,
+    found: Pins,
+) -> None:
+    left, seen = list(counts), []
+
+    def frames(moment: object) -> dict[int, int]:
+        seen.append(moment)
+        return {0x10: 4}
+
+    cell.moment = lambda: SimpleNamespace(linux=None)
+    cell.settle = lambda: None
+    monkeypatch.setattr(pins, "SETTLE_SECONDS", 0.05)
+    monkeypatch.setattr(pins, "counted", lambda _linux: left.pop(0) if len(left) > 1 else left[0])
+    monkeypatch.setattr(pins, "pinned_frames", frames)
+    assert settled(cell, wanted) == found  # type: ignore[arg-type]
+    assert len(seen) == len(found.frames)
 
 
 def linux(host: int) -> SimpleNamespace:

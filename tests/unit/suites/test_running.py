@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,6 @@ from hostwalk.suites.building import Built
 from hostwalk.suites.expected import Expectation, Known, Needs
 from hostwalk.suites.kselftests import Kselftests
 from hostwalk.suites.outcome import Outcome
-from hostwalk.suites.pins import Pins
 from hostwalk.suites.plan import Step
 from hostwalk.suites.running import Runner
 from hostwalk.target import Arch
@@ -36,7 +36,8 @@ class Guest:
         self.closed = False
         self.setup: Finished | HostwalkError = Finished(0, b"", b"")
         self.deadline = 0.0
-        self.machine = SimpleNamespace(ssh=lambda: self, reports=())
+        self.settled = 0
+        self.machine = SimpleNamespace(ssh=lambda: self, reports=(), stopped=nullcontext)
         kernel = SimpleNamespace(config={"CONFIG_MMU": "y"}, modules=None, release="7.3.4")
         self.prepared = SimpleNamespace(kernel=kernel, target=SimpleNamespace(arch=Arch.X86_64))
 
@@ -61,6 +62,10 @@ class Guest:
 
     def settle(self) -> None:
         """Nothing is batched here."""
+        self.settled += 1
+
+    def moment(self) -> SimpleNamespace:
+        return SimpleNamespace(linux=self)
 
     def close(self) -> None:
         self.closed = True
@@ -70,11 +75,11 @@ class Guest:
 def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
     made = Guest()
 
-    def pinned(_cell: object) -> Pins:
-        return Pins(made.pins.pop(0) if len(made.pins) > 1 else made.pins[0], {})
+    def counted(_linux: object) -> int:
+        return made.pins.pop(0) if len(made.pins) > 1 else made.pins[0]
 
-    monkeypatch.setattr(running, "pins", pinned)
-    monkeypatch.setattr(pins, "pins", pinned)
+    monkeypatch.setattr(pins, "counted", counted)
+    monkeypatch.setattr(pins, "pinned_frames", lambda _moment: {})
     monkeypatch.setattr(
         running, "leaked", lambda *_: "pfn 0x12 (4), anonymous memory of cow (pid 9) at 0x7000"
     )
@@ -216,6 +221,12 @@ def test_pages_that_stay_pinned_are_a_leak(runner: Runner, guest: Guest) -> None
 def test_pages_that_are_released_late_are_none(runner: Runner, guest: Guest) -> None:
     guest.pins = [3, 7, 7, 3]
     assert [result.outcome for result in runner.run(STEP)] == [Outcome.PASS]
+
+
+def test_fewer_pins_than_before_are_no_leak_and_nothing_to_wait_for(runner: Runner, guest: Guest) -> None:
+    guest.pins = [3, 1]
+    assert [result.outcome for result in runner.run(STEP)] == [Outcome.PASS]
+    assert guest.settled == 0
 
 
 def test_a_machine_that_does_not_come_is_unproven(runner: Runner) -> None:
