@@ -63,11 +63,14 @@ def check(file: Path, arch: Arch) -> None:
         )
 
 
-def load(cell: Cell, loader: Subject, file: Path, params: str = "") -> str:
-    """Load a module by a process of the guest; return its name. Raises ModuleRefusedError, UsageError."""
+def load(cell: Cell, loader: Subject, file: Path, params: str = "", *, unpacked: bytes | None = None) -> str:
+    """Load a module by a process of the guest; return its name. Raises ModuleRefusedError, UsageError.
+
+    ``unpacked`` is what the file holds, where that is compressed.
+    """
     mark = cell.machine.console.printed
     try:
-        return loader.load_module(file, params)
+        return loader.load_module(file if unpacked is None else unpacked, params)
     except SyscallFailed as failed:
         said = said_since(cell, mark)
         raise ModuleRefusedError(failed.call, failed.errno, file.name, said) from failed

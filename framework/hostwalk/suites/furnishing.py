@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 
+from hostwalk import drivers
 from hostwalk.cell import Cell
 from hostwalk.deadline import Deadline
 from hostwalk.errors import LoginError
@@ -25,7 +26,8 @@ _UNBOUNDED = (
 def furnish(cell: Cell, suite: Suite, step: Step) -> None:
     """Make a guest ready for a step.
 
-    Raises LoginError where it cannot be, ResolveError for a damaged module, OperationError where one cannot be loaded.
+    Raises LoginError where it cannot be, ResolveError for a damaged module, ModuleRefusedError for one that the kernel
+    does not load, CommandTimeoutError, and OSError for a file of the host's.
     """
     ssh, needs, kernel = cell.machine.ssh(), suite.known.needs_of(step), cell.prepared.kernel
     files = suite.files(step)
@@ -55,7 +57,8 @@ def load_modules(cell: Cell, needs: Needs) -> None:
     with cell.agent.spawn() as loader:
         for name in modules.load_order(wanted, depends):
             if name in there:
-                loader.load_module(modules.read(there[name]), wanted.get(name, ""))
+                data = modules.read(there[name])
+                drivers.load(cell, loader, there[name], wanted.get(name, ""), unpacked=data)
 
 
 def commands_script(commands: Mapping[str, str]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from hostwalk.drivers import ModuleRefusedError
+from hostwalk.guest.failures import SyscallFailed
 from hostwalk.kernels import modules
 from hostwalk.suites import furnishing
 from hostwalk.suites.expected import Needs
@@ -56,10 +58,38 @@ def test_modules_are_loaded_after_what_they_need_where_the_kernel_has_them(
         yield SimpleNamespace(load_module=lambda data, words: loaded.append((data[4:], words)))
 
     kernel = SimpleNamespace(modules=tmp_path)
-    cell = SimpleNamespace(prepared=SimpleNamespace(kernel=kernel), agent=SimpleNamespace(spawn=spawn))
+    console = SimpleNamespace(printed=0)
+    cell = SimpleNamespace(
+        prepared=SimpleNamespace(kernel=kernel), agent=SimpleNamespace(spawn=spawn),
+        machine=SimpleNamespace(console=console),
+    )  # fmt: skip
     needs = Needs(modules=("zram num_devices=2", "test_hmm", "brd rd_nr=1 rd_size=8"))
     furnishing.load_modules(cell, needs)  # type: ignore[arg-type]
     assert loaded == [(b"lzo", ""), (b"zram", "num_devices=2"), (b"brd", "rd_nr=1 rd_size=8")]
+
+
+def test_a_module_that_the_kernel_refuses_is_told_in_the_kernel_s_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zram.ko").write_bytes(b"\x7fELF")
+    monkeypatch.setattr(modules, "depends", lambda _data, _path: ())
+
+    def refuse(data: bytes, words: str) -> str:
+        raise SyscallFailed("init_module", "EINVAL")
+
+    console = SimpleNamespace(
+        printed=0, since=lambda mark: "[    3.2] zram: `many' invalid for parameter `num_devices'\n"
+    )
+    cell = SimpleNamespace(
+        prepared=SimpleNamespace(kernel=SimpleNamespace(modules=tmp_path)),
+        agent=SimpleNamespace(spawn=lambda: nullcontext(SimpleNamespace(load_module=refuse))),
+        machine=SimpleNamespace(console=console),
+    )
+    with pytest.raises(ModuleRefusedError) as caught:
+        furnishing.load_modules(cell, Needs(modules=("zram num_devices=many",)))  # type: ignore[arg-type]
+    assert caught.value.message == (
+        "zram.ko cannot be loaded: EINVAL: zram: `many' invalid for parameter `num_devices'"
+    )
 
 
 def test_headers_and_archives_of_a_package_are_kept() -> None:
