@@ -149,7 +149,9 @@ def _by_records(linux: Linux, pc: int, record: int, link: int) -> Iterator[Frame
     """Yield the frames of the chain; the link register is given too, for a function may not have its record yet."""
     yield Frame(pc, name_of(linux, pc))
     link, first = _plain(link), True
-    while record:
+    for _ in range(DEEPEST):
+        if not record:
+            return
         try:
             record, returns = linux.uint(record), _plain(linux.uint(record + WORD))
         except HostwalkError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import pytest
+
 from hostwalk.errors import WalkError
 from hostwalk.linux.stack import backtrace, in_text, name_of
 from hostwalk.target import Arch
@@ -113,12 +115,12 @@ def test_a_stack_that_cannot_be_read_ends_the_trace() -> None:
     assert [str(frame) for frame in frames] == ["inner+0x0"]
 
 
-def test_a_ring_of_frames_comes_to_an_end() -> None:
+@pytest.mark.parametrize(("returns", "frames"), [(MIDDLE, 64), (0, 2)])
+def test_a_ring_of_frames_comes_to_an_end(returns: int, frames: int) -> None:
     fake: Any = Fake()
     fake.word(STACK, STACK)
-    fake.word(STACK + 8, MIDDLE)
-    frames = backtrace(fake, Arch.ARM64, {"pc": INNER, "x29": STACK, "x30": MIDDLE})
-    assert len(frames) == 64
+    fake.word(STACK + 8, returns)
+    assert len(backtrace(fake, Arch.ARM64, {"pc": INNER, "x29": STACK, "x30": MIDDLE})) == frames
 
 
 def test_frame_records_and_the_link_register_give_the_callers() -> None:
