@@ -14,6 +14,7 @@ from rich.text import Text
 from hostwalk.cache import Cache
 from hostwalk.cell import Cell, prepare
 from hostwalk.cli import debuggers, output, prompt
+from hostwalk.cli.arguments import positive
 from hostwalk.cli.check import ready
 from hostwalk.cli.progress import showing, telling
 from hostwalk.errors import FetchError, HostwalkError, MissingToolError, ResolveError, UsageError
@@ -37,7 +38,9 @@ Say = Callable[[str], None]
 def replay_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``replay``."""
     parser.add_argument("file", type=Path, metavar="FILE", help="what repro record --exact has written")
-    parser.add_argument("--times", type=int, default=1, metavar="N", help="replays (default: %(default)s)")
+    parser.add_argument(
+        "--times", type=positive, default=1, metavar="N", help="replays (default: %(default)s)"
+    )
     kinds = parser.add_mutually_exclusive_group()
     for kind in ("python", "gdb", "drgn"):
         kinds.add_argument(
@@ -64,7 +67,7 @@ def who_wrote_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--physical", action="store_true", help="the address is a physical one")
     parser.add_argument(
-        "--size", type=int, default=ENTRY_BYTES, metavar="N", help="bytes (default: %(default)s)"
+        "--size", type=positive, default=ENTRY_BYTES, metavar="N", help="bytes (default: %(default)s)"
     )
     _kernel(parser)
 
