@@ -293,10 +293,10 @@ class Machine:
                     return f"{name}+{offset:#x}"
         return f"{address:#x}"
 
-    def ending(self) -> str:
-        """Say how QEMU ended; waits a moment for an end that is under way."""
+    def ending(self, seconds: float = REAP_SECONDS) -> str:
+        """Say how QEMU ended; waits some seconds for an end that is under way."""
         try:
-            status = self._process.wait(REAP_SECONDS)
+            status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return "has closed its sockets but still runs"
         if status < 0:
