@@ -136,6 +136,12 @@ def test_frame_records_and_the_link_register_give_the_callers() -> None:
     assert [str(frame) for frame in frames] == ["inner+0x0", "middle+0x20 ?", "outer+0x30"]
 
 
+def test_symbols_that_name_no_addresses_leave_a_number() -> None:
+    fake: Any = Fake()
+    fake.symbols = dict(fake.symbols)
+    assert name_of(fake, INNER + 1) == f"{INNER + 1:#x}"
+
+
 def test_what_is_not_the_kernels_text_has_no_name() -> None:
     fake: Any = Fake()
     assert not in_text(fake, END)
