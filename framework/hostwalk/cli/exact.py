@@ -105,7 +105,7 @@ def recorded(args: argparse.Namespace, wanted: Callable[[Pin], Pin], options: Op
 
 
 def replayed(args: argparse.Namespace) -> int:
-    """Replay a recording; return 0 if it was equal at every checkpoint each time, else 3."""
+    """Replay a recording; return 0 if it was equal at every checkpoint that is compared each time, else 3."""
     recording = Recording.load(args.file)
     tool = debuggers.found(args.kind, recording.pin.arch) if args.kind else ""
     playing = _player(args, recording)
@@ -116,19 +116,22 @@ def replayed(args: argparse.Namespace) -> int:
         exact += found.exact and found.outcome.result is Result.REPRODUCES
         _replay_line(number, found, recording)
     _say(
-        f"  equal at every checkpoint in {exact} of {args.times} replays",
+        f"  equal at every checkpoint that is compared in {exact} of {args.times} replays",
         "bold green" if exact == args.times else "bold red",
     )
     return 0 if exact == args.times else HostwalkError.exit_status
 
 
 def _replay_line(number: int, found: Replay, recording: Recording) -> None:
-    good = sum(found.equal)
+    good = found.compared - found.equal.count(False)
     slower = found.seconds / max(recording.cost.plain, 0.001)
     _say(
-        f"  {number:>3}: {good} of {found.marks} checkpoints equal, it {found.outcome.result},"
+        f"  {number:>3}: {good} of {found.compared} compared checkpoints equal,"
+        f" {len(found.equal) - found.compared} not compared, it {found.outcome.result},"
         f" {found.seconds:.1f} s ({slower:.1f} times a plain run)"
     )
+    if found.outcome.said and found.outcome.result is not Result.REPRODUCES:
+        _say(f"       {found.outcome.said}", "red")
     if not found.exact:
         first = found.equal.index(False) if False in found.equal else len(found.equal)
         _say(f"       first difference at checkpoint {first + 1}: {recording.marks[first].what}", "red")

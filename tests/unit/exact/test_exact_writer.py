@@ -117,7 +117,7 @@ class Performing:
                 at_verdict(None)
         except HostwalkError as error:
             outcome = Outcome(Result.UNPROVEN, said=error.message, error=error)
-        return Replay(1, (True,), outcome, 1.0)
+        return Replay(1, 1, (True,), outcome, 1.0)
 
 
 def test_an_address_that_makes_no_sense_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
