@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from hostwalk.cell import Cell
-from hostwalk.errors import HostwalkError, UsageError
+from hostwalk.errors import Evidence, HostwalkError, UsageError
 from hostwalk.exact.making import BOOT, names_at_failure
 from hostwalk.exact.playing import Playback, Player
 from hostwalk.guest import Area
@@ -25,6 +25,7 @@ from hostwalk.linux.stack import Frame, backtrace, name_of
 from hostwalk.machine.registers import Registers
 from hostwalk.memory import Regions
 from hostwalk.moment import Moment
+from hostwalk.repro.run import Outcome
 from hostwalk.target import Arch
 
 FAN = 840
@@ -315,6 +316,16 @@ def _pid(who: object, question: Question) -> int:
     return who.pid
 
 
+def _no_place(outcome: Outcome) -> HostwalkError:
+    """Return why a replay found no place; an address that makes no sense needs no evidence of the guest."""
+    if isinstance(outcome.error, UsageError):
+        outcome.error.evidence = Evidence()
+    return outcome.error or HostwalkError(
+        f"the replay did not come to the verdict: it {outcome.result}: {outcome.said}",
+        remedy="see how far it comes: hostwalk repro replay FILE",
+    )
+
+
 def who_wrote(
     player: Player, question: Question, watch: Callable[[str], None] = lambda _text: None
 ) -> tuple[Place, Search, list[Change]]:
@@ -326,10 +337,7 @@ def who_wrote(
     watch("replay to the verdict")
     found = player.perform(lambda cell: places.append(locate(cell, player, question)))
     if not places:
-        raise found.outcome.error or HostwalkError(
-            f"the replay did not come to the verdict: it {found.outcome.result}: {found.outcome.said}",
-            remedy="see how far it comes: hostwalk repro replay FILE",
-        )
+        raise _no_place(found.outcome)
     search = Search(player, places[0], watch)
     changes = list(search.changes())
     return places[0], search, changes

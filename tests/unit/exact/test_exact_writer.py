@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hostwalk.errors import HostwalkError, MachineError, UsageError
+from hostwalk.errors import Evidence, HostwalkError, MachineError, UsageError
 from hostwalk.exact import writer
 from hostwalk.exact.playing import Replay
 from hostwalk.exact.writer import FAN, Change, Place, Question, Search
@@ -116,6 +116,7 @@ class Performing:
             if self.comes:
                 at_verdict(None)
         except HostwalkError as error:
+            error.evidence = Evidence(console="[    0.000000] Linux version")
             outcome = Outcome(Result.UNPROVEN, said=error.message, error=error)
         return Replay(1, 1, (True,), outcome, 1.0)
 
@@ -126,8 +127,9 @@ def test_an_address_that_makes_no_sense_is_told(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(writer, "locate", locate)
     player: Any = Performing(Outcome(Result.REPRODUCES))
-    with pytest.raises(UsageError, match=r"area\[99\] gives no address"):
+    with pytest.raises(UsageError, match=r"area\[99\] gives no address") as caught:
         writer.who_wrote(player, Question("area[99]"))
+    assert not str(caught.value.evidence), "the guest's console explains nothing here"
 
 
 def test_a_replay_that_does_not_come_to_the_verdict_is_told() -> None:
