@@ -72,6 +72,7 @@ def test_an_address_that_makes_no_sense_gets_one_clear_error(here: Hostwalk) -> 
     done = here.run("repro", "who-wrote", "protected.exact.zip", "area[99]", seconds=SECONDS)
     assert done.status == 2, done.text
     assert done.explains("area[99]", "gives no address", "give a number")
+    assert "console" not in done.text
 
 
 def test_where_the_verdict_falls_the_names_of_the_script_are_at_hand(here: Hostwalk) -> None:
