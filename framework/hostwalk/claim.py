@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import pytest
 
 from hostwalk.errors import UsageError
+from hostwalk.guest.failures import SyscallFailed
 from hostwalk.sabotage import Sabotage
 
 Test = TypeVar("Test", bound=Callable[..., object])
@@ -158,3 +160,14 @@ def claim(
 def not_applicable(reason: str) -> None:
     """End the running claim: on this cell the sentence says nothing, and why."""
     pytest.skip(reason)
+
+
+@contextmanager
+def not_applicable_if(errno: str, reason: str) -> Iterator[None]:
+    """End the running claim likewise where a call in the block fails with ``errno``; raises any other failure."""
+    try:
+        yield
+    except SyscallFailed as failed:
+        if failed.errno == errno:
+            not_applicable(reason)
+        raise

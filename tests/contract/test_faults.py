@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable
-from hostwalk.guest import Area, Subject, SyscallFailed
+from hostwalk.claim import claim, not_applicable, not_applicable_if
+from hostwalk.guest import Area, Subject
 from hostwalk.sabotage import entry_bit, entry_pfn, page_flag, refcount
 from hostwalk.witness import Witness
 
@@ -228,12 +228,8 @@ def assert_locked(area: Area, witness: Witness) -> None:
     sabotage=entry_pfn(+1, at=1, page=7),
 )
 def test_a_range_over_the_end_of_a_pmd_table(subject: Subject, witness: Witness) -> None:
-    try:
+    with not_applicable_if("ENOMEM", "user space is one pmd table"):
         area = subject.across_tables(level=1)
-    except SyscallFailed as failed:
-        if failed.errno == "ENOMEM":
-            not_applicable("user space is one pmd table")
-        raise
     assert_locked(area, witness)
 
 
@@ -245,10 +241,6 @@ def test_a_range_over_the_end_of_a_pmd_table(subject: Subject, witness: Witness)
     sabotage=entry_pfn(+1, at=1, page=7),
 )
 def test_a_range_over_the_end_of_a_pud_table(subject: Subject, witness: Witness) -> None:
-    try:
+    with not_applicable_if("ENOMEM", "user space is too small for two pud tables"):
         area = subject.across_tables(level=2)
-    except SyscallFailed as failed:
-        if failed.errno == "ENOMEM":
-            not_applicable("user space is too small for two pud tables")
-        raise
     assert_locked(area, witness)

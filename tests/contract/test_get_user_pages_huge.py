@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable
+from hostwalk.claim import claim, not_applicable, not_applicable_if
 from hostwalk.guest import Area, Subject, SyscallFailed
 from hostwalk.sabotage import entry_bit, entry_pfn, node_counter, refcount
 from hostwalk.witness import Witness
@@ -31,12 +31,8 @@ def enable_thp(subject: Subject) -> None:
 
 def room_for_huge(subject: Subject, pages: int, more: int = 0) -> Area:
     """Map what one pmd entry can map, and ``more`` pages; 512 MiB of 64 KiB pages may be more than there is."""
-    try:
+    with not_applicable_if("ENOMEM", "this machine is too small for a huge page"):
         return subject.mmap(pages=pages + more, prot="rw", aligned=pages * subject.page_size)
-    except SyscallFailed as failed:
-        if failed.errno == "ENOMEM":
-            not_applicable("this machine is too small for a huge page")
-        raise
 
 
 def thp(subject: Subject, witness: Witness, *, more: int = 0) -> Area:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable
-from hostwalk.guest import Area, Subject, SyscallFailed
+from hostwalk.claim import claim, not_applicable, not_applicable_if
+from hostwalk.guest import Area, Subject
 from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, page_flag, refcount
 from hostwalk.witness import NO_PFN, Witness
 
@@ -103,12 +103,8 @@ def test_a_part_of_a_huge_page_in_a_page_table(subject: Subject, witness: Witnes
 )
 def test_a_range_over_the_end_of_higher_tables(subject: Subject, witness: Witness) -> None:
     for level in (1, 2):
-        try:
+        with not_applicable_if("ENOMEM", "user space has no second table of that level"):
             area = subject.across_tables(level=level).touch()
-        except SyscallFailed as failed:
-            if failed.errno == "ENOMEM":
-                not_applicable("user space has no second table of that level")
-            raise
         before, rss = witness.pages(area), witness.mm(subject).rss_anon
         subject.munmap(area[1:7])
         after = witness.pages(area)
@@ -242,12 +238,8 @@ def test_whole_page_tables_move(subject: Subject, witness: Witness) -> None:
     room = subject.mmap(pages=4 * per_table, prot="none", aligned=subject.pmd_size)
     there = subject.mmap(pages=4 * per_table, prot="none", aligned=subject.pmd_size)
     first, pages = per_table - 2, 2 * per_table + 4
-    try:
+    with not_applicable_if("ENOMEM", "this machine is too small for what two page tables map"):
         area = subject.mmap(pages=pages, fixed_at=room.address(first), replace=True)
-    except SyscallFailed as failed:
-        if failed.errno == "ENOMEM":
-            not_applicable("this machine is too small for what two page tables map")
-        raise
     marks = [area[page : page + 1] for page in (0, 1, 2, per_table + 1, per_table + 2, pages - 3, pages - 1)]
     for number, page in enumerate(marks):
         page.touch(number + 1)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from hostwalk.claim import Kernels, departure, version_code
+from hostwalk.claim import Kernels, departure, not_applicable_if, version_code
 from hostwalk.errors import UsageError
+from hostwalk.guest import SyscallFailed
 
 
 def test_version_codes_order_like_versions() -> None:
@@ -37,3 +38,10 @@ def test_a_departure_explains_only_its_own_failure() -> None:
     assert known.explains("it returned 1", version_code("6.1"))
     assert not known.explains("refcounts differ", version_code("6.1"))
     assert not known.explains("it returned 1", version_code("5.10"))
+
+
+def test_a_call_that_fails_as_expected_ends_the_claim_and_another_failure_is_one() -> None:
+    with pytest.raises(pytest.skip.Exception, match="too small"), not_applicable_if("ENOMEM", "too small"):
+        raise SyscallFailed("mmap()", "ENOMEM")
+    with pytest.raises(SyscallFailed, match="EINVAL"), not_applicable_if("ENOMEM", "too small"):
+        raise SyscallFailed("mmap()", "EINVAL")

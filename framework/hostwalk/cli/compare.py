@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hostwalk.cache import Cache
 from hostwalk.cli import check, output, signals
+from hostwalk.cli.arguments import positive
 from hostwalk.cli.progress import showing
 from hostwalk.cli.reports import STDOUT
 from hostwalk.comparing.comparison import Comparison, Side
@@ -79,15 +80,9 @@ def _files(group: argparse._ArgumentGroup) -> None:
 def _selection(group: argparse._ArgumentGroup) -> None:
     check.selection(group)
     group.add_argument(
-        "--looks", type=_positive, default=3, metavar="N",
+        "--looks", type=positive, default=3, metavar="N",
         help="how often a changed state or cost must be seen to count (default: %(default)s)",
     )  # fmt: skip
-
-
-def _positive(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"no positive number: {value!r}")
-    return int(value)
 
 
 def run(args: argparse.Namespace) -> int:

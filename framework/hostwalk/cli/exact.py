@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.text import Text
 from hostwalk.cache import Cache
 from hostwalk.cell import Cell, prepare
 from hostwalk.cli import debuggers, output, prompt
+from hostwalk.cli.arguments import positive
 from hostwalk.cli.check import ready
 from hostwalk.cli.progress import showing, telling
 from hostwalk.errors import FetchError, HostwalkError, MissingToolError, ResolveError, UsageError
@@ -21,7 +21,6 @@ from hostwalk.exact.making import names_at_failure, record
 from hostwalk.exact.playing import Player, Replay, player
 from hostwalk.exact.recording import Recording, marked
 from hostwalk.exact.writer import ENTRY_BYTES, Change, Question, Search, who_wrote
-from hostwalk.guest.subject import Subject
 from hostwalk.kernels import resolve
 from hostwalk.options import CheckOptions
 from hostwalk.repro.pin import Pin
@@ -37,7 +36,9 @@ Say = Callable[[str], None]
 def replay_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``replay``."""
     parser.add_argument("file", type=Path, metavar="FILE", help="what repro record --exact has written")
-    parser.add_argument("--times", type=int, default=1, metavar="N", help="replays (default: %(default)s)")
+    parser.add_argument(
+        "--times", type=positive, default=1, metavar="N", help="replays (default: %(default)s)"
+    )
     kinds = parser.add_mutually_exclusive_group()
     for kind in ("python", "gdb", "drgn"):
         kinds.add_argument(
@@ -64,7 +65,7 @@ def who_wrote_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--physical", action="store_true", help="the address is a physical one")
     parser.add_argument(
-        "--size", type=int, default=ENTRY_BYTES, metavar="N", help="bytes (default: %(default)s)"
+        "--size", type=positive, default=ENTRY_BYTES, metavar="N", help="bytes (default: %(default)s)"
     )
     _kernel(parser)
 
@@ -104,33 +105,33 @@ def recorded(args: argparse.Namespace, wanted: Callable[[Pin], Pin], options: Op
 
 
 def replayed(args: argparse.Namespace) -> int:
-    """Replay a recording; return 0 if it was equal at every checkpoint each time, else 3."""
-    tool = debuggers.found(args.kind, _arch(args.file)) if args.kind else ""
-    playing = _player(args)
+    """Replay a recording; return 0 if it was equal at every checkpoint that is compared each time, else 3."""
+    recording = Recording.load(args.file)
+    tool = debuggers.found(args.kind, recording.pin.arch) if args.kind else ""
+    playing = _player(args, recording)
     _head(playing.recording)
     exact = 0
     for number in range(1, args.times + 1):
         found = playing.perform(_stop(args, playing, tool))
         exact += found.exact and found.outcome.result is Result.REPRODUCES
-        _replay_line(number, found, playing.recording)
+        _replay_line(number, found, recording)
     _say(
-        f"  equal at every checkpoint in {exact} of {args.times} replays",
+        f"  equal at every checkpoint that is compared in {exact} of {args.times} replays",
         "bold green" if exact == args.times else "bold red",
     )
     return 0 if exact == args.times else HostwalkError.exit_status
 
 
-def _arch(path: Path) -> str:
-    return Recording.load(path).pin.arch
-
-
 def _replay_line(number: int, found: Replay, recording: Recording) -> None:
-    good = sum(found.equal)
+    good = found.compared - found.equal.count(False)
     slower = found.seconds / max(recording.cost.plain, 0.001)
     _say(
-        f"  {number:>3}: {good} of {found.marks} checkpoints equal, it {found.outcome.result},"
+        f"  {number:>3}: {good} of {found.compared} compared checkpoints equal,"
+        f" {len(found.equal) - found.compared} not compared, it {found.outcome.result},"
         f" {found.seconds:.1f} s ({slower:.1f} times a plain run)"
     )
+    if found.outcome.said and found.outcome.result is not Result.REPRODUCES:
+        _say(f"       {found.outcome.said}", "red")
     if not found.exact:
         first = found.equal.index(False) if False in found.equal else len(found.equal)
         _say(f"       first difference at checkpoint {first + 1}: {recording.marks[first].what}", "red")
@@ -144,8 +145,7 @@ def _head(recording: Recording) -> None:
     )
 
 
-def _player(args: argparse.Namespace) -> Player:
-    recording = Recording.load(args.file)
+def _player(args: argparse.Namespace, recording: Recording) -> Player:
     pin, target = recording.pin, recording.pin.target
     with showing(output.err()) as progress:
         ready(CheckOptions(archs=(pin.arch,), accel="tcg", mirror=args.mirror), progress)
@@ -177,30 +177,19 @@ def _stop(args: argparse.Namespace, playing: Player, tool: str) -> Callable[[Cel
     return stop
 
 
-class Still(Subject):
-    """A janitor that does nothing: in a replay the guest does what it did, and nothing else."""
-
-    def settle(self) -> None:
-        """Do nothing."""
-
-
 def in_hand(cell: Cell, playing: Player) -> dict[str, Any]:
     """Return what is at hand where the verdict falls: a witness of this moment, and the names of the script."""
-    still = cell.janitor
-    quiet = replace(
-        cell, janitor=Still(cell.agent, still.number, still.pid, still.scratch, still.scratch_size)
-    )
     moment = cell.moment()
     return {
-        **names_at_failure(playing.recording.script), "cell": quiet, "machine": cell.machine,
-        "witness": Witness(quiet), "memory": cell.memory, "linux": moment.linux, "moment": moment,
+        **names_at_failure(playing.recording.script), "cell": cell, "machine": cell.machine,
+        "witness": Witness(cell), "memory": cell.memory, "linux": moment.linux, "moment": moment,
         "symbols": cell.prepared.kernel.symbols, "layout": cell.prepared.image.layout,
     }  # fmt: skip
 
 
 def found_writer(args: argparse.Namespace) -> int:
     """Find who wrote what is asked for; return 0, or 3 where the bytes were never changed."""
-    playing = _player(args)
+    playing = _player(args, Recording.load(args.file))
     _head(playing.recording)
     start = time.monotonic()
     with telling(output.err()) as show:

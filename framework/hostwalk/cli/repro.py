@@ -14,6 +14,7 @@ from rich.text import Text
 
 from hostwalk import runner
 from hostwalk.cli import exact, output
+from hostwalk.cli.arguments import positive
 from hostwalk.cli.check import ready
 from hostwalk.cli.progress import showing, telling
 from hostwalk.errors import (
@@ -89,7 +90,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--tries", type=_positive, default=1, metavar="N", help="runs (default: %(default)s)")
+    parser.add_argument("--tries", type=positive, default=1, metavar="N", help="runs (default: %(default)s)")
     _target(parser)
 
 
@@ -106,7 +107,7 @@ def _record_arguments(parser: argparse.ArgumentParser) -> None:
         help="record the execution of a script, instruction by instruction: replay",
     )
     parser.add_argument(
-        "--limit", type=_positive, default=LIMIT >> 20, metavar="MIB",
+        "--limit", type=positive, default=LIMIT >> 20, metavar="MIB",
         help="largest log of an execution (default: %(default)s)",
     )  # fmt: skip
     _target(parser)
@@ -118,7 +119,7 @@ def _shrink_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", dest="output", type=Path, metavar="FILE", help="where to (default: NAME_shrunk.py)"
     )
     parser.add_argument(
-        "--tries", type=_positive, default=1, metavar="N",
+        "--tries", type=positive, default=1, metavar="N",
         help="runs that a candidate has to reproduce once, for failures that do not always come",
     )  # fmt: skip
     _target(parser)
@@ -144,13 +145,6 @@ def _target(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--headers", type=Path, metavar="DIR", help="headers of a kernel given as a file")
     group.add_argument("--symbols", type=Path, metavar="FILE", help="System.map of a kernel given as a file")
     group.add_argument("--mirror", metavar="URL", help="Debian mirror")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
 
 
 def run(args: argparse.Namespace) -> int:

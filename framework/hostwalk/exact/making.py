@@ -27,13 +27,16 @@ from hostwalk.repro.script import Script
 TRIES = 3
 BOOT, VERDICT, END = "boot", "verdict", "end"
 OPERATION_SECONDS = 60.0
+END_SECONDS = 60.0
+HEADER_BYTES = 4
 LIMIT = 256 << 20
 
 
 def record(script: Script, prepared: Prepared, limit: int = LIMIT) -> Recording:
     """Run a script plainly, then record it, on a target of TCG; a failure that does not always come has three tries.
 
-    Raises HostwalkError when it does not reproduce, UsageError for a large log, and what a boot raises.
+    Raises HostwalkError when it does not reproduce or QEMU has not finished its log, UsageError for a large log, and
+    what a boot raises.
     """
     seconds, outcome = _timed(lambda: boot(prepared), script)
     _require(outcome, "on a plain machine")
@@ -44,6 +47,7 @@ def record(script: Script, prepared: Prepared, limit: int = LIMIT) -> Recording:
         if outcome.result is Result.REPRODUCES:
             break
     _require(outcome, f"while it is recorded, in {TRIES} tries")
+    _require_whole(made.log)
     return made
 
 
@@ -114,7 +118,16 @@ def _finish(machine: Machine) -> None:
     """Have QEMU end by itself, even where its guest has crashed: only then is the log whole."""
     with suppress(HostwalkError):
         machine.qmp.execute("quit")
-        machine.ending()
+        machine.ending(END_SECONDS)
+
+
+def _require_whole(log: bytes) -> None:
+    """Refuse a log without its header: QEMU writes that last (replay/replay.c, replay_finish)."""
+    if not any(log[:HEADER_BYTES]):
+        raise HostwalkError(
+            f"the log is not whole: QEMU did not end within {END_SECONDS:.0f} s after the recording",
+            remedy="record it again on a host that is less busy",
+        )
 
 
 def _whole(descriptor: int) -> bytes:

@@ -23,7 +23,7 @@ from hostwalk.image.layout import Layout
 from hostwalk.kernels import Kernel
 from hostwalk.machine import Machine, launch
 from hostwalk.machine.command import exact_args
-from hostwalk.machine.course import Replayed, aim, await_stop, icount
+from hostwalk.machine.course import BUSY, Replayed, aim, await_stop, icount
 from hostwalk.machine.qemu import find_qemu
 from hostwalk.memory import Regions, SharedMap
 from hostwalk.repro.run import Outcome, perform
@@ -43,16 +43,21 @@ class Listening(socket.socket):
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay showed: of each mark up to the verdict, ``marks`` in number, whether the RAM was the same."""
+    """What a replay showed of the marks up to the verdict, ``marks`` in number.
+
+    ``equal`` says of each that was reached whether the RAM was the same, True too of one that is not compared;
+    ``compared`` is how many of these were.
+    """
 
     marks: int
+    compared: int
     equal: tuple[bool, ...]
     outcome: Outcome
     seconds: float
 
     @property
     def exact(self) -> bool:
-        """Whether all was as it had been recorded, up to the verdict."""
+        """Whether each mark up to the verdict was reached, and each that is compared was equal."""
         return len(self.equal) == self.marks and all(self.equal)
 
 
@@ -66,7 +71,7 @@ class Player:
     def perform(self, at_verdict: AT_VERDICT = lambda _cell: None) -> Replay:
         """Replay with the script; ``at_verdict`` is called where the verdict falls, the machine held still there.
 
-        Raises MachineError where the replay goes another way, and what a boot raises.
+        A replay that goes another way after the boot ends there, and its outcome says so. Raises what a boot raises.
         """
         start, marks = time.monotonic(), self.recording.marks
         course = Replayed(marks)
@@ -81,7 +86,9 @@ class Player:
             outcome = perform(self.recording.script, cell, ending)
         finally:
             cell.close()
-        return Replay(self.recording.verdict + 1, tuple(course.equal), outcome, time.monotonic() - start)
+        seconds, equal = time.monotonic() - start, tuple(course.equal)
+        compared = sum(mark.ram != BUSY for mark in marks[: len(equal)])
+        return Replay(self.recording.verdict + 1, compared, equal, outcome, seconds)
 
     @contextmanager
     def _started(self, course: Replayed, deadline: Deadline) -> Iterator[Machine]:

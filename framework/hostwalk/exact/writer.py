@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from hostwalk.cell import Cell
-from hostwalk.errors import HostwalkError, UsageError, WalkError
+from hostwalk.errors import Evidence, HostwalkError, UsageError
 from hostwalk.exact.making import BOOT, names_at_failure
 from hostwalk.exact.playing import Playback, Player
 from hostwalk.guest import Area
@@ -25,6 +25,7 @@ from hostwalk.linux.stack import Frame, backtrace, name_of
 from hostwalk.machine.registers import Registers
 from hostwalk.memory import Regions
 from hostwalk.moment import Moment
+from hostwalk.repro.run import Outcome
 from hostwalk.target import Arch
 
 FAN = 840
@@ -166,8 +167,8 @@ class Search:
             uptime = _uptime(linux, self.player.prepared.kernel.config) if linux else None
             playback.run_to(count)
             after = self._bytes(playback)
-            after_pcs = [playback.machine.registers(cpu).pc for cpu in range(len(states))]
-        cpu = next((n for n, state in enumerate(states) if state.pc != after_pcs[n]), 0)
+            moved = [_registers(playback, cpu) != state for cpu, state in enumerate(states)]
+        cpu = moved.index(True) if True in moved else 0
         at, frames, task = told[cpu]
         walker = self.place.entry and states[cpu].pc < KERNEL_HALF and self._only_access(before, after)
         return Change(count, before, after, cpu, at, frames, task, uptime, walker)
@@ -188,6 +189,7 @@ class Search:
 
 
 def _registers(playback: Playback, cpu: int) -> Registers:
+    """Return all that is read of a processor: of a string instruction that goes on, RIP does not change."""
     return playback.machine.registers(cpu, frame=True)
 
 
@@ -197,7 +199,7 @@ def _linux(player: Player, playback: Playback, states: Sequence[Registers]) -> L
     for state in states:
         try:
             return Linux.of(playback.memory, state, symbols, layout)
-        except (WalkError, HostwalkError):
+        except HostwalkError:
             continue
     return None
 
@@ -314,13 +316,28 @@ def _pid(who: object, question: Question) -> int:
     return who.pid
 
 
+def _no_place(outcome: Outcome) -> HostwalkError:
+    """Return why a replay found no place; an address that makes no sense needs no evidence of the guest."""
+    if isinstance(outcome.error, UsageError):
+        outcome.error.evidence = Evidence()
+    return outcome.error or HostwalkError(
+        f"the replay did not come to the verdict: it {outcome.result}: {outcome.said}",
+        remedy="see how far it comes: hostwalk repro replay FILE",
+    )
+
+
 def who_wrote(
     player: Player, question: Question, watch: Callable[[str], None] = lambda _text: None
 ) -> tuple[Place, Search, list[Change]]:
-    """Find who wrote what is asked for; return the place, the search, and the changes, latest first."""
+    """Find who wrote what is asked for; return the place, the search, and the changes, latest first.
+
+    Raises what :func:`locate` does, HostwalkError where the replay does not come to the verdict.
+    """
     places: list[Place] = []
     watch("replay to the verdict")
-    player.perform(lambda cell: places.append(locate(cell, player, question)))
+    found = player.perform(lambda cell: places.append(locate(cell, player, question)))
+    if not places:
+        raise _no_place(found.outcome)
     search = Search(player, places[0], watch)
     changes = list(search.changes())
     return places[0], search, changes

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hostwalk.errors import HostwalkError
 from hostwalk.linux.kernel import Linux
+from hostwalk.machine.machine import NamedAddresses
 from hostwalk.target import Arch
 
 DEEPEST = 64
@@ -22,7 +23,7 @@ CALL_BYTES = 5
 _SIGN = (1 << 64) - (1 << 48)
 # arch/x86/include/asm/orc_types.h, ORC_REG_*
 _PREV_SP, _BP, _SP, _BP_INDIRECT, _SP_INDIRECT = 1, 4, 5, 8, 9
-_ENTRY_TEXT = {Arch.X86_64: ("__entry_text_start", "__entry_text_end"), Arch.ARM64: ()}
+_ENTRY_TEXT = ("__entry_text_start", "__entry_text_end")
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,14 @@ def backtrace(linux: Linux, arch: Arch, registers: dict[str, int]) -> tuple[Fram
 
 
 def name_of(linux: Linux, address: int, *, returns: bool = False) -> str:
-    """Return an address as symbol+offset/…; ``returns``: the call before it counts, which may end its function."""
-    if not in_text(linux, address):
+    """Return an address as symbol+offset, or as a number where it is not in the kernel's text or no symbols tell.
+
+    ``returns``: the call before it counts, which may end its function.
+    """
+    symbols = linux.symbols
+    if not in_text(linux, address) or not isinstance(symbols, NamedAddresses):
         return f"{address:#x}"
-    nearest = getattr(linux.symbols, "nearest")  # noqa: B009 (a Mapping, with this beyond)
-    name, offset = nearest(address - returns)
+    name, offset = symbols.nearest(address - returns)
     return f"{name}+{offset + returns:#x}"
 
 
@@ -80,7 +84,7 @@ def _by_orc(linux: Linux, pc: int, sp: int, bp: int) -> Iterator[Frame]:
 
 def _ends(linux: Linux, pc: int) -> bool:
     """Return whether this is entry code: below it is what was interrupted, or user mode."""
-    first, last = _ENTRY_TEXT[Arch.X86_64]
+    first, last = _ENTRY_TEXT
     return first in linux.symbols and linux.symbols[first] <= pc < linux.symbols[last]
 
 
@@ -103,16 +107,13 @@ def _caller(linux: Linux, pc: int, sp: int, bp: int) -> tuple[int, int, int] | N
 
 def _cfa(linux: Linux, sp_reg: int, offset: int, sp: int, bp: int) -> int | None:
     """Return what the stack pointer was before the call."""
-    match sp_reg:
-        case 5:
-            return sp + offset
-        case 4:
-            return bp + offset
-        case 8:
-            return linux.uint(bp + offset)
-        case 9:
-            return linux.uint(sp) + offset
-    return None
+    if sp_reg == _SP:
+        return sp + offset
+    if sp_reg == _BP:
+        return bp + offset
+    if sp_reg == _BP_INDIRECT:
+        return linux.uint(bp + offset)
+    return linux.uint(sp) + offset if sp_reg == _SP_INDIRECT else None
 
 
 def _orc_entry(linux: Linux, pc: int) -> tuple[int, int, int, int] | None:
@@ -149,7 +150,9 @@ def _by_records(linux: Linux, pc: int, record: int, link: int) -> Iterator[Frame
     """Yield the frames of the chain; the link register is given too, for a function may not have its record yet."""
     yield Frame(pc, name_of(linux, pc))
     link, first = _plain(link), True
-    while record:
+    for _ in range(DEEPEST):
+        if not record:
+            return
         try:
             record, returns = linux.uint(record), _plain(linux.uint(record + WORD))
         except HostwalkError:

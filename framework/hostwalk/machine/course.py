@@ -40,10 +40,9 @@ class Course:
 
     def halt(self, machine: Machine) -> bool:
         """Hold the guest still; return whether it is to go on afterwards."""
-        if not machine.running:
-            return False
-        machine.qmp.execute("stop")
-        return True
+        running = machine.running
+        machine.hold()
+        return running
 
     def go_on(self, machine: Machine) -> None:
         """Let the guest run on after a halt."""
@@ -56,6 +55,8 @@ class Course:
 @dataclass(frozen=True)
 class Mark:
     """A halt: after how many instructions, the SHA-256 of the RAM, and what the host was about to do.
+
+    ``ram`` is BUSY where it was not taken: such a halt is not compared.
 
     Where all processors idle, the count is that before the instruction with which the last one went to rest, which
     changes no memory: a replay that is halted while they idle goes on taking clock readings out of its log, some of
@@ -118,7 +119,8 @@ class Recorded(Course):
 class Replayed(Course):
     """Halts a machine that replays a log where it was halted before, and compares it with the marks.
 
-    ``equal`` says of each mark that was reached whether the RAM was the same; ``reached`` is called at each one.
+    ``equal`` says of each mark that was reached whether the RAM was the same, True too of one that is not compared
+    (BUSY); ``reached`` is called at each one.
     """
 
     marks: Sequence[Mark]
@@ -136,7 +138,8 @@ class Replayed(Course):
         if number >= len(self.marks):
             raise MachineError("the replay was asked for a reading that was not made when it was recorded")
         await_stop(machine, self.marks[number].icount)
-        self.equal.append(self.marks[number].ram in (BUSY, ram_digest(machine)))
+        ram = self.marks[number].ram
+        self.equal.append(ram == BUSY or ram == ram_digest(machine))
         self.reached(machine, number)
         return True
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
@@ -58,8 +58,9 @@ def _nothing() -> None:
     """Nobody listens."""
 
 
+@runtime_checkable
 class NamedAddresses(Protocol):
-    """A kernel's symbols, as far as a machine needs them."""
+    """A kernel's symbols, as far as they give an address its name."""
 
     def nearest(self, address: int) -> tuple[str, int]:
         """Return the symbol at or below an address and the distance to it."""
@@ -293,10 +294,10 @@ class Machine:
                     return f"{name}+{offset:#x}"
         return f"{address:#x}"
 
-    def ending(self) -> str:
-        """Say how QEMU ended; waits a moment for an end that is under way."""
+    def ending(self, seconds: float = REAP_SECONDS) -> str:
+        """Say how QEMU ended; waits some seconds for an end that is under way."""
         try:
-            status = self._process.wait(REAP_SECONDS)
+            status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return "has closed its sockets but still runs"
         if status < 0:

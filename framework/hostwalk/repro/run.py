@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -134,7 +134,8 @@ def perform(
     witness = Witness(cell)
     error: Exception | None = None
     try:
-        with _subject(cell, last=last) as subject:
+        spawned = cell.agent.spawn()
+        with nullcontext(spawned) if last else spawned as subject:
             try:
                 _act(script, witness, subject)
                 _look(script.shows, witness)
@@ -146,16 +147,6 @@ def perform(
     except (AssertionError, HostwalkError) as raised:
         error = found_after(raised, witness)
     return _judged(script, witness, error)
-
-
-@contextmanager
-def _subject(cell: Cell, *, last: bool) -> Iterator[Subject]:
-    subject = cell.agent.spawn()
-    if last:
-        yield subject
-        return
-    with subject:
-        yield subject
 
 
 def _act(script: Script, witness: Witness, subject: Subject) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 
 from hostwalk.repro.ccalls import GUP, ModuleCall, map_rest, module_call, syscall
@@ -10,13 +11,17 @@ from hostwalk.repro.csight import Sight, Unseen
 from hostwalk.repro.ctext import quoted
 from hostwalk.repro.cvalues import Place, Values, arguments, int_of, method_of, owner_of, text_of
 from hostwalk.repro.edits import is_expectation, last_assertion
+from hostwalk.repro.pin import Pin
 from hostwalk.repro.script import Script
+from hostwalk.target import granule_of
 
 _RELEASES = ("put", "unpin")
 _ACCESSES = ("touch", "store", "load")
 _WHERE = "in QEMU's monitor: gva2gpa and xp; in crash(8): vtop; with drgn: follow_phys()"
 _WORDS = 60
-PMD_PAGES = 512
+_ENTRY_BYTES = 8
+_GRANULE = re.compile(r"-arm64-(16k|64k)\b")
+_PAGE_BYTES = {"4k": 4 << 10, "16k": 16 << 10, "64k": 64 << 10}
 
 
 @dataclass
@@ -257,8 +262,9 @@ class _Translator:
     def _huge_page(self, name: str) -> None:
         self._made.helpers.add("hugepage")
         self._declare(f"char *{name};")
-        self._line(f"{name} = huge_page();")
-        self._values.areas[name] = Place(name, PMD_PAGES)
+        pages = _page_bytes(self._script.pin) // _ENTRY_BYTES
+        self._line(f"{name} = huge_page({pages});")
+        self._values.areas[name] = Place(name, pages)
 
     def _fixed(self, given: dict[str, ast.expr]) -> str:
         if "aligned" in given:
@@ -366,6 +372,12 @@ class _Translator:
         self._line("fflush(stdout);")
         self._line("getchar();")
         self._line("return 2;")
+
+
+def _page_bytes(pin: Pin) -> int:
+    """Return the size of a page: as the format says, or the name of Debian's kernel, ``6.12.1-arm64-16k``."""
+    built = _GRANULE.search(f"{pin.kernel} {pin.release}")
+    return _PAGE_BYTES[built[1] if built else granule_of(pin.format)]
 
 
 def _only(call: ast.Call, name: str) -> list[ast.keyword]:

@@ -11,6 +11,7 @@ import numpy as np
 from hostwalk.errors import HostwalkError, UsageError, WalkError
 from hostwalk.linux import Linux, Page, Task
 from hostwalk.machine import Registers
+from hostwalk.machine.machine import NamedAddresses
 from hostwalk.paging import AddressSpace, Diff, Leaves, Spaces, Walk, diff, find, scan, walk, with_root
 from hostwalk.paging.format import EXECS, USER, WRITES, Mask
 from hostwalk.walking.guest import Guest
@@ -207,11 +208,11 @@ class _Moment:
             ) from None
 
     def _symbol(self, address: int) -> str:
-        nearest = getattr(self.linux.symbols, "nearest", None) if self.symbols_known else None
-        if nearest is None or not address >> 63:
+        symbols = self.linux.symbols if self.symbols_known else None
+        if not isinstance(symbols, NamedAddresses) or not address >> 63:
             return ""
         try:
-            name, offset = nearest(address)
+            name, offset = symbols.nearest(address)
         except HostwalkError:
             return ""
         return f"{name}+{offset:#x}" if offset < 1 << 20 else ""

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from hostwalk.errors import UsageError
+from hostwalk.errors import Evidence, HostwalkError, MachineError, UsageError
 from hostwalk.exact import writer
-from hostwalk.exact.writer import FAN, Change, Place, Search
+from hostwalk.exact.playing import Replay
+from hostwalk.exact.writer import FAN, Change, Place, Question, Search
 from hostwalk.machine.course import Mark
+from hostwalk.machine.registers import Registers
+from hostwalk.repro.run import Outcome, Result
+from hostwalk.target import Arch
 
 END = 500_000_000
 PLACE = Place(0x1000, 8, "a word", (), entry=True)
@@ -98,3 +102,65 @@ def test_names_of_the_script_come_before_symbols_of_the_kernel(monkeypatch: pyte
     assert given == [8, 8, 2, 16]
     with pytest.raises(UsageError, match="'nothing' gives no address"):
         writer.evaluate("nothing", player, moment)
+
+
+class Performing:
+    """A replay that tells of an error in its outcome, as that of a script does."""
+
+    def __init__(self, otherwise: Outcome, *, comes: bool = True) -> None:
+        self.otherwise, self.comes = otherwise, comes
+
+    def perform(self, at_verdict: Any) -> Replay:
+        outcome = self.otherwise
+        try:
+            if self.comes:
+                at_verdict(None)
+        except HostwalkError as error:
+            error.evidence = Evidence(console="[    0.000000] Linux version")
+            outcome = Outcome(Result.UNPROVEN, said=error.message, error=error)
+        return Replay(1, 1, (True,), outcome, 1.0)
+
+
+def test_an_address_that_makes_no_sense_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def locate(*_: object) -> Place:
+        raise UsageError("area[99] gives no address", remedy="give a number")
+
+    monkeypatch.setattr(writer, "locate", locate)
+    player: Any = Performing(Outcome(Result.REPRODUCES))
+    with pytest.raises(UsageError, match=r"area\[99\] gives no address") as caught:
+        writer.who_wrote(player, Question("area[99]"))
+    assert not str(caught.value.evidence), "the guest's console explains nothing here"
+
+
+def test_a_replay_that_does_not_come_to_the_verdict_is_told() -> None:
+    for outcome, error, said in (
+        (Outcome(Result.OTHER, said="1 == 2"), HostwalkError, "it fails otherwise: 1 == 2"),
+        (
+            Outcome(Result.UNPROVEN, error=MachineError("stopped elsewhere")),
+            MachineError,
+            "stopped elsewhere",
+        ),
+    ):
+        player: Any = Performing(outcome, comes=False)
+        with pytest.raises(error, match=said):
+            writer.who_wrote(player, Question("0x1000"))
+
+
+class Copying(Counting):
+    """Processor 1 repeats a string instruction: RCX and RDI change, RIP does not."""
+
+    @property
+    def machine(self) -> Any:
+        def registers(cpu: int, *, frame: bool = False) -> Registers:
+            del frame
+            return Registers(Arch.X86_64, {"rip": 0x400000 + cpu, "rcx": 99 - cpu * self.count}, cpu)
+
+        return SimpleNamespace(registers=registers, target=SimpleNamespace(cpus=2))
+
+
+def test_the_processor_that_repeats_an_instruction_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_linux", lambda *_: None)
+    player: Any = Copying((50,))
+    player.prepared = SimpleNamespace(target=SimpleNamespace(arch=Arch.X86_64))
+    change = Search(player, PLACE)._look(50)
+    assert (change.cpu, change.at) == (1, "0x400001")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import pytest
+
 from hostwalk.errors import WalkError
 from hostwalk.linux.stack import backtrace, in_text, name_of
 from hostwalk.target import Arch
@@ -113,12 +115,12 @@ def test_a_stack_that_cannot_be_read_ends_the_trace() -> None:
     assert [str(frame) for frame in frames] == ["inner+0x0"]
 
 
-def test_a_ring_of_frames_comes_to_an_end() -> None:
+@pytest.mark.parametrize(("returns", "frames"), [(MIDDLE, 64), (0, 2)])
+def test_a_ring_of_frames_comes_to_an_end(returns: int, frames: int) -> None:
     fake: Any = Fake()
     fake.word(STACK, STACK)
-    fake.word(STACK + 8, MIDDLE)
-    frames = backtrace(fake, Arch.ARM64, {"pc": INNER, "x29": STACK, "x30": MIDDLE})
-    assert len(frames) == 64
+    fake.word(STACK + 8, returns)
+    assert len(backtrace(fake, Arch.ARM64, {"pc": INNER, "x29": STACK, "x30": MIDDLE})) == frames
 
 
 def test_frame_records_and_the_link_register_give_the_callers() -> None:
@@ -132,6 +134,12 @@ def test_frame_records_and_the_link_register_give_the_callers() -> None:
     fake.word(STACK + 0x28, 0)
     frames = backtrace(fake, Arch.ARM64, {"pc": INNER | high, "x29": STACK, "x30": MIDDLE + 0x20 | high})
     assert [str(frame) for frame in frames] == ["inner+0x0", "middle+0x20 ?", "outer+0x30"]
+
+
+def test_symbols_that_name_no_addresses_leave_a_number() -> None:
+    fake: Any = Fake()
+    fake.symbols = dict(fake.symbols)
+    assert name_of(fake, INNER + 1) == f"{INNER + 1:#x}"
 
 
 def test_what_is_not_the_kernels_text_has_no_name() -> None:

@@ -61,6 +61,10 @@ class Machine:
             self.running = self.count != self.aim
         return self.count
 
+    def hold(self) -> None:
+        if self.running:
+            self.qmp.execute("stop")
+
     def resume(self) -> None:
         self.running = True
 
@@ -143,6 +147,19 @@ def test_a_replay_halts_at_the_marks_and_compares(machine: Any) -> None:
     assert machine.running, "after the last mark it runs to its end"
     with pytest.raises(MachineError, match="a reading that was not made"):
         replayed.halt(machine)
+
+
+def test_a_mark_that_is_not_compared_costs_no_digest(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests: list[object] = []
+    monkeypatch.setattr(course, "ram_digest", digests.append)
+    replayed = Replayed((Mark(100, course.BUSY), Mark(200, "a digest")))
+    machine.running = False
+    replayed.start(machine)
+    assert replayed.halt(machine)
+    assert (replayed.equal, digests) == ([True], [])
+    replayed.go_on(machine)
+    replayed.halt(machine)
+    assert (replayed.equal, digests) == ([True, False], [machine])
 
 
 def test_a_replay_that_gets_no_further_ends(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,12 @@ BODIES = {
     seen = witness.pages(area)
     assert seen.present == 0
 """,
+    "huge page": """
+    area = subject.huge_page()
+    area.touch()
+    seen = witness.pages(area)
+    assert seen.present == 1
+""",
     "only outside": """
     area = subject.mmap(pages=2).touch()
     seen = witness.pages(area)
@@ -161,6 +167,26 @@ def test_a_refusal_that_does_not_come_is_the_failure(tmp_path: Path) -> None:
     compiled(export(script(body, '"refuses", "ENOMEM", ("succeeded",)')).files, tmp_path)
     done = subprocess.run([tmp_path / "repro"], capture_output=True, text=True, check=False)
     assert (done.returncode, "succeeded" in done.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "page_format", "pages"),
+    [
+        ("debian:6.12", "48bit", 512),
+        ("debian:6.12-arm64-16k", "48bit", 2048),
+        ("source:v6.12", "16k-47bit", 2048),
+        ("source:v6.12", "64k-48bit", 8192),
+    ],
+)
+def test_a_huge_page_has_the_pages_that_the_format_gives_it(
+    kernel: str, page_format: str, pages: int
+) -> None:
+    pin = f'Pin(arch="arm64", kernel="{kernel}", format="{page_format}"'
+    head = HEAD.replace('Pin(arch="x86_64", kernel="debian:6.12", format="4level"', pin)
+    body = "\n    area = subject.huge_page()\n    subject.munmap(area)\n"
+    made = export(parse(head.format(shows=ASSERTION) + body, Path("toy.py"))).files[PROGRAM]
+    assert f"area = huge_page({pages});" in made
+    assert f"area, {pages} * page" in made
 
 
 def test_the_module_makes_just_the_calls() -> None:

@@ -9,13 +9,17 @@ static void set(const char *path, const char *text)
 	close(fd);
 }
 
-/* What one entry of a pmd maps, as one huge page. */
-static char *huge_page(void)
+/* What one entry of a pmd maps, as one huge page: so many pages. */
+static char *huge_page(long pages)
 {
 	const long size = page / 8 * page;
 	char *all = map(NULL, 2 * size / page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *start = all + (size - (unsigned long)all % size) % size;
 
+	if (size != pages * page) {
+		fprintf(stderr, "a huge page is of %ld pages here, not of %ld\n", size / page, pages);
+		exit(3);
+	}
 	set("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
 	set("/proc/sys/vm/compact_memory", "1");
 	if (madvise(start, size, MADV_HUGEPAGE)) {
