@@ -78,6 +78,8 @@ def test_a_store_maps_a_large_folio(subject: Subject, witness: Witness) -> None:
 def test_contiguous_entries_are_unfolded_as_a_whole(subject: Subject, witness: Witness) -> None:
     if subject.arch is not Arch.ARM64:
         not_applicable("only arm64 has contiguous entries in page tables")
+    if not witness.layout["CONFIG_ARM64_CONTPTE"]:
+        not_applicable("this kernel has no CONFIG_ARM64_CONTPTE")
     area, before = large(subject, witness)
     half = area.pages // 2
     if half != witness.layout["CONT_PTES"]:
