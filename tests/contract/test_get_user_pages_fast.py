@@ -297,6 +297,7 @@ def test_fast_only_is_never_negative(subject: Subject, witness: Witness) -> None
 )
 def test_fast_marks_the_page_not_the_entry(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw", shared=True, fd=subject.memfd(2)).load()
+    subject.clear_young()
     before = witness.pages(area)
     assert (before.flag("PG_referenced").any, before.flag("PG_dirty").any) == (False, False)
     with subject.get_user_pages_fast(area, write=True):

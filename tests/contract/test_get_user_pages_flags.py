@@ -140,6 +140,7 @@ def test_dump_refuses_the_zero_page(subject: Subject, witness: Witness) -> None:
 )
 def test_get_user_pages_marks_the_page_accessed(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
+    subject.clear_young()
     before = witness.pages(area)
     assert before.flag("PG_referenced") == 0
     with subject.get_user_pages(area[:1]):

@@ -210,6 +210,7 @@ def test_references_are_no_pins_in_the_statistics(subject: Subject, witness: Wit
 )
 def test_pin_user_pages_marks_nothing_accessed(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
+    subject.clear_young()
     before = witness.pages(area)
     assert before.flag("PG_referenced") == 0
     with subject.pin_user_pages(area, write=True):
@@ -227,6 +228,7 @@ def test_pin_user_pages_marks_nothing_accessed(subject: Subject, witness: Witnes
 )
 def test_the_remote_and_unlocked_calls_mark_it_accessed(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
+    subject.clear_young()
     assert witness.pages(area).flag("PG_referenced") == 0
     with subject.pin_user_pages_remote(subject, area[0]), subject.pin_user_pages_unlocked(area[1]):
         assert witness.pages(area).flag("PG_referenced") == 1
