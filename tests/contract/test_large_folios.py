@@ -224,3 +224,31 @@ def test_a_large_folio_is_locked(subject: Subject, witness: Witness) -> None:
     free = witness.frames(witness.pages(area).heads)
     assert (free.flag("PG_mlocked"), free.flag("PG_unevictable")) == (0, 0)
     assert witness.mm(subject).locked_vm == 0
+
+
+@claim(
+    "folio.mprotect.2",
+    "mm/mprotect.c",
+    "Of a large folio's pages those become writable again that are exclusive, and no others: each page is asked.",
+    code="commit_anon_folio_batch()",
+    kernels=">=6.15",
+    sabotage=entry_bit("writable", set=True, at=4, page=9),
+)
+def test_only_exclusive_pages_of_a_folio_become_writable(subject: Subject, witness: Witness) -> None:
+    area, before = large(subject, witness)
+    half = area[: area.pages // 2]
+    with subject.fork():
+        pass
+    for page in (3, 4, 8):
+        with subject.pin_user_pages(half[page : page + 1]):
+            pass
+    mixed = witness.pages(half)
+    if mixed.pfns != before.pfns[: half.pages]:
+        not_applicable("this kernel copies a page of a large folio rather than reuse it")
+    exclusive = [page in (3, 4, 8) for page in range(half.pages)]
+    assert (mixed.exclusive, mixed.writable) == (exclusive, 0)
+    subject.mprotect(half, "r")
+    assert witness.pages(half).writable == 0
+    subject.mprotect(half, "rw")
+    after = witness.pages(half)
+    assert (after.pfns, after.writable) == (mixed.pfns, exclusive)

@@ -152,3 +152,27 @@ def test_a_whole_hugetlb_page(subject: Subject, witness: Witness) -> None:
         subject.munmap(area)
     assert (after.huge, after.writable) == (1, 0)
     assert (after.pfns, after.dirty) == (before.pfns, before.dirty)
+
+
+@claim(
+    "mprotect.uffd_wp.3",
+    "ioctl_userfaultfd(2)",
+    "Write-protect or write-unprotect a userfaultfd-registered memory range registered with mode "
+    "UFFDIO_REGISTER_MODE_WP.",
+    reading="Of a huge page just the part that was named, and no more of it when that is unprotected again.",
+    code="change_pmd_range()",
+    kernels=">=6.2",
+    sabotage=entry_bit("writable", set=False, at=2, page=3),
+)
+def test_userfaultfd_protects_a_part_of_a_huge_page(subject: Subject, witness: Witness) -> None:
+    area, _ = _huge(subject, witness)
+    fd = subject.register_uffd_wp(area)
+    if fd is None:
+        not_applicable("this kernel's userfaultfd cannot write-protect")
+        raise AssertionError("unreachable")
+    part = area[:4]
+    subject.uffd_write_protect(fd, part[1:3])
+    after = witness.pages(part)
+    assert (after.huge, after.uffd_wp, after.writable) == (0, (0, 1, 1, 0), (1, 0, 0, 1))
+    subject.uffd_write_protect(fd, part[2:3], protect=False)
+    assert witness.pages(part).uffd_wp == (0, 1, 0, 0)

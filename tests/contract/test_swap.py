@@ -263,6 +263,32 @@ def test_userfault_write_protection_is_swapped_out_too(subject: Subject, witness
 
 
 @claim(
+    "swap.uffd_wp.2",
+    "ioctl_userfaultfd(2)",
+    "Write-protect or write-unprotect a userfaultfd-registered memory range registered with mode "
+    "UFFDIO_REGISTER_MODE_WP.",
+    reading="While its pages are swapped out: they come back as they were said to be.",
+    code="change_pte_range(), change_softleaf_pte()",
+    sabotage=entry_bit("uffd_wp", set=True, at=2, page=0),
+)
+def test_protection_changes_while_pages_are_swapped_out(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=3).touch()
+    fd = subject.register_uffd_wp(area)
+    if fd is None:
+        not_applicable("this kernel's userfaultfd cannot write-protect")
+        raise AssertionError("unreachable")
+    subject.uffd_write_protect(fd, area[:2])
+    swapped_out(area)
+    subject.uffd_write_protect(fd, area[:1], protect=False)
+    subject.uffd_write_protect(fd, area[2:])
+    assert witness.pages(area).uffd_wp == (0, 1, 1)
+    area.load()
+    back = witness.pages(area)
+    assert (back.present, back.uffd_wp) == (1, (0, 1, 1))
+    assert (back.writable[1], back.writable[2]) == (0, 0)
+
+
+@claim(
     "swap.soft_dirty.1",
     "Documentation/admin-guide/mm/soft-dirty.rst",
     "The soft-dirty is a bit on a PTE which helps to track which pages a task writes to.",

@@ -145,9 +145,9 @@ class Conditions(Operations):
             raise
         return fd
 
-    def uffd_write_protect(self, fd: int, area: Area) -> None:
-        """Write-protect an area that is registered."""
-        mode = self.agent.abi["UFFDIO_WRITEPROTECT_MODE_WP"]
+    def uffd_write_protect(self, fd: int, area: Area, *, protect: bool = True) -> None:
+        """Write-protect an area that is registered, or let it be written again."""
+        mode = self.agent.abi["UFFDIO_WRITEPROTECT_MODE_WP"] if protect else 0
         self._uffd(fd, "UFFDIO_WRITEPROTECT", area.start, area.length, mode)
 
     def _uffd(self, fd: int, request: str, *words: int) -> None:
