@@ -133,9 +133,9 @@ def test_unsharing_keeps_the_protection_of_userfaultfd(subject: Subject, witness
     sabotage=entry_bit("writable", set=True, page=0),
 )
 def test_a_forced_write_brings_a_page_that_stays_read_only(subject: Subject, witness: Witness) -> None:
-    area = subject.mmap(pages=3, prot="r")
-    area[1:2].load()
-    with subject.get_user_pages(area[:2], write=True, force=True) as pins:
+    area = subject.mmap(pages=2, prot="r")
+    area[1:].load()
+    with subject.get_user_pages(area, write=True, force=True) as pins:
         after = witness.pages(area)
-        assert (after.pfns[:2], after.present) == (pins.pfns, (1, 1, 0))
-        assert (after.anon, after.exclusive, after.writable) == ((1, 1, 0), (1, 1, 0), 0)
+        assert after.pfns == pins.pfns
+        assert (after.anon, after.exclusive, after.writable) == (1, 1, 0)
