@@ -304,21 +304,6 @@ def test_a_longterm_pin_of_a_shared_file(subject: Subject, witness: Witness) -> 
         assert held.refcounts == before.refcounts + witness.layout["GUP_PIN_COUNTING_BIAS"]
 
 
-@claim(
-    "pin.longterm.5", GUP, "if any folios in the range are not allowed to be pinned, then this routine will migrate "
-    "those folios away",
-    sabotage=entry_pfn(+1),
-)  # fmt: skip
-def test_longterm_pins_leave_the_movable_zone(subject: Subject, witness: Witness) -> None:
-    if b"Movable" not in subject.read_file("/proc/buddyinfo"):
-        not_applicable("this machine has no ZONE_MOVABLE")
-    area = subject.mmap(pages=8, prot="rw").touch()
-    with subject.pin_user_pages(area, write=True, longterm=True) as pins:
-        held = witness.pages(area)
-        assert held.pfns == pins.pfns
-        assert witness.layout["ZONE_MOVABLE"] not in held.zones
-
-
 def merged(subject: Subject) -> Area:
     """Return two pages of equal content that KSM has made one; ends the claim where there is no KSM."""
     if subject.syscall("madvise", 0, 0, subject.agent.abi["MADV_MERGEABLE"]).errno is not None:

@@ -165,6 +165,10 @@ def kernel_args(payload: Payload) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+MOVABLE = "movablecore=32M"
+"""Memory that nothing may stay in for long, which long-term pins have to leave; user pages come from it first."""
+
+
 def kernel_cmdline(target: Target, extra: str = "") -> str:
     """Return the kernel's command line.
 
@@ -176,6 +180,7 @@ def kernel_cmdline(target: Target, extra: str = "") -> str:
         f"console={CONSOLES[target.arch]}",
         "loglevel=5",
         "panic=-1",
+        MOVABLE,
         "" if target.kaslr else "nokaslr",
         *_HASTE,
         *(_X86_64_HASTE if target.arch is Arch.X86_64 else ()),
