@@ -90,6 +90,25 @@ def test_force_copies_a_shared_huge_page(subject: Subject, witness: Witness) -> 
 
 
 @claim(
+    "huge.touch.1",
+    GUP,
+    "FOLL_TOUCH: mark page accessed",
+    reading="For writing, of a huge page: in its entry.",
+    code="follow_huge_pmd(), follow_trans_huge_pmd(): touch_pmd()",
+    sabotage=entry_bit("young", set=False, at=3),
+)
+def test_a_huge_page_is_marked_accessed_in_its_entry(subject: Subject, witness: Witness) -> None:
+    area = huge(subject, witness)
+    subject.clear_young()
+    part = area[:2]
+    before = witness.pages(part)
+    assert (before.huge, before.young) == (1, 0)
+    with subject.get_user_pages(area[:1], write=True):
+        after = witness.pages(part)
+        assert (after.huge, after.young, after.pfns) == (1, 1, before.pfns)
+
+
+@claim(
     "gup.force.6",
     GUP,
     FORCE,

@@ -252,3 +252,26 @@ def test_only_exclusive_pages_of_a_folio_become_writable(subject: Subject, witne
     subject.mprotect(half, "rw")
     after = witness.pages(half)
     assert (after.pfns, after.writable) == (mixed.pfns, exclusive)
+
+
+@claim(
+    "folio.fork.2",
+    "Documentation/admin-guide/mm/soft-dirty.rst",
+    "The soft-dirty is a bit on a PTE which helps to track which pages a task writes to.",
+    reading="fork() copies it page by page, of a large folio too.",
+    code="copy_present_ptes(): FPB_RESPECT_SOFT_DIRTY",
+    kernels=KERNELS,
+    sabotage=entry_bit("soft_dirty", set=True, at=3, page=9),
+)
+def test_fork_copies_soft_dirty_page_by_page(subject: Subject, witness: Witness) -> None:
+    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
+        not_applicable("this kernel keeps no soft-dirty bit")
+    area, _ = large(subject, witness)
+    subject.clear_soft_dirty()
+    for page in (2, 3, 7):
+        area[page : page + 1].store()
+    written = [page in (2, 3, 7) for page in range(area.pages)]
+    assert witness.pages(area).soft_dirty == written
+    with subject.fork() as child:
+        assert witness.pages(area, of=child).soft_dirty == written
+        assert witness.pages(area).soft_dirty == written

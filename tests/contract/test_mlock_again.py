@@ -76,6 +76,21 @@ def test_locks_leave_secret_memory_as_it_is(subject: Subject, witness: Witness) 
 
 
 @claim(
+    "mlock.populate.4",
+    "mm/gup.c",
+    "use FOLL_FORCE in case it's not readable (ie write-only or executable).",
+    reading="A shared mapping that may only be written.",
+    code="populate_vma_page_range()",
+    sabotage=entry_bit("present", set=False, page=1),
+)
+def test_memory_that_may_only_be_written_is_populated(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2, prot="w", shared=True, fd=subject.memfd(2))
+    subject.mlock(area)
+    assert witness.pages(area).present == 1
+    assert "VM_LOCKED" in witness.vma(area).flags
+
+
+@claim(
     "madvise.populate.3",
     ADVICE,
     "ENOMEM Addresses in the specified range are not currently mapped, or are outside the address space of the "
