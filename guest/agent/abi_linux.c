@@ -149,6 +149,12 @@ C(ERFKILL); C(EHWPOISON);
 #ifndef __NR_mseal
 #define __NR_mseal 462
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+#ifndef MADV_GUARD_REMOVE
+#define MADV_GUARD_REMOVE 103
+#endif
 #ifndef PR_SET_MDWE
 #define PR_SET_MDWE 65
 #endif
@@ -161,6 +167,7 @@ C(ERFKILL); C(EHWPOISON);
 #ifndef PR_SET_MEMORY_MERGE
 #define PR_SET_MEMORY_MERGE 67
 #endif
+C(MADV_GUARD_INSTALL); C(MADV_GUARD_REMOVE);
 C(__NR_cachestat); C(__NR_map_shadow_stack); C(__NR_mseal); C(PR_SET_MDWE);
 C(PR_GET_MDWE); C(PR_MDWE_REFUSE_EXEC_GAIN); C(PR_SET_MEMORY_MERGE);
 

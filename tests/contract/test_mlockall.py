@@ -314,3 +314,20 @@ def test_a_locked_stack_does_not_grow_over_the_limit(subject: Subject, witness: 
     with subject.faults("SIGSEGV"):
         subject.store(below - stack.page_size)
     assert witness.mm(subject).locked_vm == locked == 3
+
+
+@claim(
+    "mlockall.both.1",
+    PAGE,
+    CURRENT,
+    reading="Together with MCL_FUTURE: what is there and what comes.",
+    sabotage=page_flag("PG_mlocked", set=False),
+)
+def test_what_is_there_and_what_comes_is_locked(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=3)
+    subject.mlockall("current", "future")
+    later = subject.mmap(pages=3)
+    for each in (area, later):
+        pages = witness.pages(each)
+        assert (pages.present, pages.flag("PG_mlocked")) == (1, 1)
+        assert "VM_LOCKED" in witness.vma(each).flags
