@@ -256,10 +256,9 @@ def test_only_exclusive_pages_of_a_folio_become_writable(subject: Subject, witne
 
 @claim(
     "folio.fork.2",
-    "Documentation/admin-guide/mm/soft-dirty.rst",
-    "The soft-dirty is a bit on a PTE which helps to track which pages a task writes to.",
-    reading="fork() copies it page by page, of a large folio too.",
-    code="copy_present_ptes(): FPB_RESPECT_SOFT_DIRTY",
+    "mm/memory.c",
+    "Of a large folio too fork() copies page by page which ones were written: each is as soft-dirty as the parent's.",
+    code="copy_present_ptes()",
     kernels=KERNELS,
     sabotage=entry_bit("soft_dirty", set=True, at=3, page=9),
 )

@@ -7,15 +7,13 @@ from hostwalk.guest import Subject
 from hostwalk.sabotage import entry_bit
 from hostwalk.witness import NO_PFN, Witness
 
-ADVICE = "madvise(2)"
 GUARD = ">=6.13"
 
 
 @claim(
     "guard.install.1",
-    ADVICE,
-    "Install a lightweight guard region into the range specified by addr and size, causing any read or write in the "
-    "range to result in a SIGSEGV signal being raised.",
+    "include/uapi/asm-generic/mman-common.h",
+    "fatal signal on access to range",
     reading="Pages that were there are gone, those beside it stay.",
     kernels=GUARD,
     sabotage=entry_bit("present", set=False, at=2, page=0),
@@ -39,7 +37,7 @@ def test_a_guard_region_takes_the_place_of_pages(subject: Subject, witness: Witn
     "guard.keep.1",
     "mm/memory.c",
     "Ordinary zapping should not remove guard PTE markers. Only do so if we should remove PTE markers in general.",
-    code="zap_nonpresent_ptes(): softleaf_is_guard_marker(), is_guard_swp_entry()",
+    code="zap_nonpresent_ptes()",
     kernels=GUARD,
     sabotage=entry_bit("present", set=True, at=2, page=1),
 )
@@ -60,9 +58,8 @@ def test_zapping_leaves_guard_regions(subject: Subject, witness: Witness) -> Non
 
 @claim(
     "guard.gup.1",
-    ADVICE,
-    "Install a lightweight guard region into the range specified by addr and size, causing any read or write in the "
-    "range to result in a SIGSEGV signal being raised.",
+    "include/uapi/asm-generic/mman-common.h",
+    "fatal signal on access to range",
     reading="get_user_pages() takes what lies before it, and populating fails.",
     kernels=GUARD,
     sabotage=entry_bit("present", set=False, at=1, page=0),

@@ -111,8 +111,9 @@ def test_populating_a_hole_is_enomem(subject: Subject, witness: Witness) -> None
 @claim(
     "madvise.populate.4",
     ADVICE,
-    "EINVAL advice is MADV_POPULATE_READ or MADV_POPULATE_WRITE, and the range includes no-permission or special "
-    "mappings, for example, mappings marked with kernel-internal flags such a VM_PFNMAP or VM_IO",
+    "EINVAL advice is MADV_POPULATE_READ or MADV_POPULATE_WRITE, but the specified address range includes ranges with "
+    "insufficient permissions or special mappings, for example, mappings marked with kernel-internal flags such a "
+    "VM_IO or VM_PFNMAP",
     reading="Memory without access, and for writing memory that may only be read.",
     sabotage=entry_bit("present", set=True),
 )

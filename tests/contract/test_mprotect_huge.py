@@ -160,7 +160,6 @@ def test_a_whole_hugetlb_page(subject: Subject, witness: Witness) -> None:
     "Write-protect or write-unprotect a userfaultfd-registered memory range registered with mode "
     "UFFDIO_REGISTER_MODE_WP.",
     reading="Of a huge page just the part that was named, and no more of it when that is unprotected again.",
-    code="change_pmd_range()",
     kernels=">=6.2",
     sabotage=entry_bit("writable", set=False, at=2, page=3),
 )

@@ -268,7 +268,6 @@ def test_userfault_write_protection_is_swapped_out_too(subject: Subject, witness
     "Write-protect or write-unprotect a userfaultfd-registered memory range registered with mode "
     "UFFDIO_REGISTER_MODE_WP.",
     reading="While its pages are swapped out: they come back as they were said to be.",
-    code="change_pte_range(), change_softleaf_pte()",
     sabotage=entry_bit("uffd_wp", set=True, at=2, page=0),
 )
 def test_protection_changes_while_pages_are_swapped_out(subject: Subject, witness: Witness) -> None:
