@@ -16,7 +16,7 @@ from hostwalk.cache import Cache
 from hostwalk.cell import Cell, Prepared, boot
 from hostwalk.deadline import Deadline
 from hostwalk.errors import LaunchError, ResolveError, UsageError
-from hostwalk.exact.making import OPERATION_SECONDS, command
+from hostwalk.exact.making import OPERATION_SECONDS, command, names_at_failure
 from hostwalk.exact.recording import Recording
 from hostwalk.image import Image
 from hostwalk.image.layout import Layout
@@ -30,7 +30,7 @@ from hostwalk.repro.run import Outcome, perform
 
 BOOT_SECONDS = 600.0
 INITRAMFS = "initramfs.cpio"
-AT_VERDICT = Callable[[Cell], None]
+AtVerdict = Callable[[Cell, dict[str, object]], None]
 
 
 class Listening(socket.socket):
@@ -68,8 +68,10 @@ class Player:
     recording: Recording
     prepared: Prepared
 
-    def perform(self, at_verdict: AT_VERDICT = lambda _cell: None) -> Replay:
+    def perform(self, at_verdict: AtVerdict = lambda _cell, _names: None) -> Replay:
         """Replay with the script; ``at_verdict`` is called where the verdict falls, the machine held still there.
+
+        It is given the machine, and the names that the script has then.
 
         A replay that goes another way after the boot ends there, and its outcome says so. Raises what a boot raises.
         """
@@ -79,9 +81,9 @@ class Player:
         try:
             cell.agent.seconds = OPERATION_SECONDS
 
-            def ending() -> None:
+            def ending(failed: BaseException | None) -> None:
                 with cell.machine.stopped():
-                    at_verdict(cell)
+                    at_verdict(cell, names_at_failure(self.recording.script, failed))
 
             outcome = perform(self.recording.script, cell, ending)
         finally:
