@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hostwalk.cli.progress import showing, telling
 from hostwalk.errors import FetchError, HostwalkError, MissingToolError, ResolveError, UsageError
 from hostwalk.exact.making import record, require_recordable
 from hostwalk.exact.playing import AtVerdict, Player, Replay, player
-from hostwalk.exact.recording import Recording, marked
+from hostwalk.exact.recording import Recording, marked, require_place
 from hostwalk.exact.writer import ENTRY_BYTES, Change, Question, Search, who_wrote
 from hostwalk.kernels import resolve
 from hostwalk.options import CheckOptions
@@ -86,6 +87,7 @@ def recorded(args: argparse.Namespace, wanted: Callable[[Pin], Pin], options: Op
     pin = wanted(script.pin).moved(accel="tcg")
     require_recordable(pin.target)
     path = args.output / f"{script.path.stem}{SUFFIX}" if args.output.suffix != ".zip" else args.output
+    require_place(path)
     with showing(output.err()) as progress:
         given = options(args, pin)
         ready(given, progress)
@@ -166,15 +168,18 @@ def _player(args: argparse.Namespace, recording: Recording) -> Player:
 
 
 def _stop(args: argparse.Namespace, tool: str) -> AtVerdict:
+    """Return what stops at the verdict; who leaves a prompt by exit() has the replay go on, too."""
+
     def stop(cell: Cell, given: dict[str, object]) -> None:
         names = in_hand(cell, given)
-        match args.kind:
-            case "python":
-                prompt.python(cell, names)
-            case "gdb":
-                debuggers.gdb(cell, tool, args.vmlinux)
-            case "drgn":
-                debuggers.drgn(cell, args.vmlinux, names)
+        with suppress(SystemExit):
+            match args.kind:
+                case "python":
+                    prompt.python(cell, names)
+                case "gdb":
+                    debuggers.gdb(cell, tool, args.vmlinux)
+                case "drgn":
+                    debuggers.drgn(cell, args.vmlinux, names)
 
     return stop
 

@@ -18,6 +18,7 @@ from hostwalk.deadline import Deadline
 from hostwalk.errors import LaunchError, ResolveError, UsageError
 from hostwalk.exact.making import OPERATION_SECONDS, command, names_at_failure
 from hostwalk.exact.recording import Recording
+from hostwalk.guest import Agent
 from hostwalk.image import Image
 from hostwalk.image.layout import Layout
 from hostwalk.kernels import Kernel
@@ -30,6 +31,7 @@ from hostwalk.repro.run import Outcome, perform
 
 BOOT_SECONDS = 600.0
 INITRAMFS = "initramfs.cpio"
+UNASKED = "nothing can be asked of a guest in a replay, which does what it did; the witness reads its memory"
 AtVerdict = Callable[[Cell, dict[str, object]], None]
 
 
@@ -82,7 +84,7 @@ class Player:
             cell.agent.seconds = OPERATION_SECONDS
 
             def ending(failed: BaseException | None) -> None:
-                with cell.machine.stopped():
+                with cell.machine.stopped(), _unasked(cell.agent):
                     at_verdict(cell, names_at_failure(self.recording.script, failed))
 
             outcome = perform(self.recording.script, cell, ending)
@@ -168,10 +170,23 @@ def player(recording: Recording, kernel: Kernel, cache: Cache) -> Player:
     return Player(recording, prepared)
 
 
+@contextmanager
+def _unasked(agent: Agent) -> Iterator[None]:
+    """Have an agent refuse what is asked of it, at once."""
+    before, agent.broken = agent.broken, agent.broken or UNASKED
+    try:
+        yield
+    finally:
+        agent.broken = before
+
+
 def _difference(now: str, then: str) -> str:
     ours, theirs = now.split("\0"), then.split("\0")
-    lost = [word for word in theirs if word not in ours] or ["the order of its words"]
-    return f"that had {' '.join(lost[:3])}"
+    pairs = zip(("", *theirs), theirs, strict=False)
+    lost = [f"{option} {word}" for option, word in pairs if word not in ours] or [
+        "the same words in another order"
+    ]
+    return f"that had {', '.join(lost[:3])}"
 
 
 def _image(recording: Recording, cache: Cache) -> Image:

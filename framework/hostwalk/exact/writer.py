@@ -24,8 +24,9 @@ from hostwalk.linux import Linux, Task
 from hostwalk.linux.stack import Frame, backtrace, name_of
 from hostwalk.machine.registers import Registers
 from hostwalk.memory import Regions
+from hostwalk.memory.regions import covers
 from hostwalk.moment import Moment
-from hostwalk.paging import spaces
+from hostwalk.paging import Walk, spaces, walk
 from hostwalk.repro.run import Outcome
 from hostwalk.target import Arch
 
@@ -236,16 +237,22 @@ def locate(cell: Cell, names: Mapping[str, object], question: Question) -> Place
     moment = cell.moment()
     value = evaluate(question.expression, names, moment)
     address = value.start if isinstance(value, Area) else value
-    if not isinstance(address, int):
-        raise UsageError(
-            f"{question.expression} is a {type(value).__name__}, no address",
-            remedy="give a number or an area",
+    if not isinstance(address, int) or not 0 <= address < 1 << 64:
+        kind = (
+            type(value).__name__
+            if not isinstance(address, int)
+            else f"number of more than 64 bits: {address:#x}"
         )
+        raise UsageError(f"{question.expression} is a {kind}, no address", remedy="give a number or an area")
     who = value.subject if isinstance(value, Area) else names.get("subject")
     found = (
         _entry(moment, who, address, question) if question.entry else _bytes(moment, who, address, question)
     )
     phys, words, size = found
+    if not covers(cell.memory.regions, phys, size):
+        raise UsageError(
+            f"{words}: that is no RAM", remedy="give an address in RAM: " + _shown(cell.memory.regions)
+        )
     return Place(phys, size, words, cell.memory.regions, question.entry)
 
 
@@ -275,12 +282,24 @@ def evaluate(expression: str, given: Mapping[str, object], moment: Moment) -> ob
         ) from error
 
 
+def _shown(regions: Regions) -> str:
+    return ", ".join(str(region) for region in regions)
+
+
+def _walked(moment: Moment, who: object, address: int, question: Question) -> Walk:
+    """Walk an address of the kernel's in its own tables, any other in those of the process whose it is."""
+    if address >= KERNEL_HALF:
+        return walk(moment.memory, moment.linux.kernel_space, address)
+    return moment.mm(_pid(who, question)).walk(address)
+
+
 def _entry(moment: Moment, who: object, address: int, question: Question) -> tuple[int, str, int]:
-    walk = moment.mm(_pid(who, question)).walk(address)
-    steps = [step for step in walk.levels if question.level in ("", step.name)]
+    levels = _walked(moment, who, address, question).levels
+    steps = [step for step in levels if question.level in ("", step.name)]
     if not steps:
-        there = ", ".join(step.name for step in walk.levels)
-        raise UsageError(f"{address:#x} has no entry at level {question.level}", remedy=f"it has: {there}")
+        there = ", ".join(step.name for step in levels) or "none, for nothing translates it"
+        at = f" at level {question.level}" if question.level else ""
+        raise UsageError(f"{address:#x} has no entry{at}", remedy=f"it has: {there}")
     step = steps[-1]
     return step.entry_phys, f"the {step.name} of {address:#x}, at physical {step.entry_phys:#x}", ENTRY_BYTES
 
@@ -288,10 +307,13 @@ def _entry(moment: Moment, who: object, address: int, question: Question) -> tup
 def _bytes(moment: Moment, who: object, address: int, question: Question) -> tuple[int, str, int]:
     if question.physical:
         return address, f"{question.size} bytes at physical {address:#x}", question.size
-    if address >= KERNEL_HALF:
-        phys: int | None = moment.linux.phys(address)
-    else:
-        phys = moment.mm(_pid(who, question)).walk(address).phys_addr
+    page = moment.linux.kernel_space.format.page_size
+    if address % page + question.size > page:
+        raise UsageError(
+            f"{question.size} bytes at {address:#x} do not lie in one page",
+            remedy="ask for each page by itself",
+        )
+    phys = _walked(moment, who, address, question).phys_addr
     if phys is None:
         raise UsageError(
             f"{address:#x} is not mapped where the verdict falls", remedy="ask for its entry: --entry"

@@ -15,6 +15,7 @@ from hostwalk.exact import writer
 from hostwalk.exact.playing import Replay
 from hostwalk.exact.writer import FAN, Change, Place, Question, Search
 from hostwalk.machine.course import Mark
+from hostwalk.memory.regions import Region
 from hostwalk.repro.run import Outcome, Result
 
 END = 500_000_000
@@ -99,6 +100,29 @@ def test_names_of_the_script_come_before_symbols_of_the_kernel() -> None:
     assert given == [8, 8, 2, 16]
     with pytest.raises(UsageError, match="'nothing' gives no address"):
         writer.evaluate("nothing", names, moment)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        (Question("1 << 64", physical=True), "number of more than 64 bits"),
+        (Question("-8"), "number of more than 64 bits"),
+        (Question("{}"), "is a dict, no address"),
+        (Question("0x5000", physical=True), "0x5000: that is no RAM"),
+        (Question("0x1ffc", physical=True), "0x1ffc: that is no RAM"),
+        (Question("0x1ffc"), "8 bytes at 0x1ffc do not lie in one page"),
+        (Question("0x1000", size=4097), "4097 bytes at 0x1000 do not lie in one page"),
+    ],
+)
+def test_a_place_is_in_ram_and_in_one_page(question: Question, said: str) -> None:
+    """Pages that are neighbours in an address space are none in RAM."""
+    space = SimpleNamespace(format=SimpleNamespace(page_size=4096))
+    moment = SimpleNamespace(linux=SimpleNamespace(symbols={}, kernel_space=space))
+    memory = SimpleNamespace(regions=(Region(0x1000, 0x1000, 0),))
+    cell: Any = SimpleNamespace(moment=lambda: moment, memory=memory)
+    assert writer.locate(cell, {}, Question("0x1ff8", physical=True)).phys == 0x1FF8
+    with pytest.raises(UsageError, match=said):
+        writer.locate(cell, {}, question)
 
 
 class Performing:
