@@ -207,8 +207,8 @@ def _uptime(linux: Linux, config: Mapping[str, str]) -> float | None:
 def _task(linux: Linux, state: Registers) -> str:
     """Return the task on whose stack or in whose address space the processor is."""
     stack = state["rsp" if state.arch is Arch.X86_64 else "sp"]
-    user = spaces(state).user
     try:
+        user = spaces(state).user
         for task in (each for leader in linux.tasks() for each in _with_threads(leader)):
             if 0 <= stack - linux.member(task.address, "struct task_struct", "stack") < (1 << 16):
                 return f"{task.comm} (pid {task.pid})"
