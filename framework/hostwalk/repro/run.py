@@ -130,10 +130,12 @@ def perform(script: Script, cell: Cell, ending: Ending = _nothing, *, last: bool
     """Run a script in a process of a machine, and judge how it ended.
 
     ``ending`` is called when all is done or something has failed, with what was raised, while the process is still
-    there. ``last``: the machine is not used any more, so that nobody waits for the process to end.
+    there. ``last``: the machine is not used any more, so that nobody waits for the process to end. Where an operation
+    failed, that is what is told, not what its process's end makes of it.
     """
     witness = Witness(cell)
     error: Exception | None = None
+    failed: BaseException | None = None
     try:
         spawned = cell.agent.spawn()
         with nullcontext(spawned) if last else spawned as subject:
@@ -145,7 +147,7 @@ def perform(script: Script, cell: Cell, ending: Ending = _nothing, *, last: bool
     except pytest.skip.Exception as skipped:
         return Outcome(Result.UNPROVEN, said=f"it says nothing here: {skipped.msg}")
     except (AssertionError, HostwalkError) as raised:
-        error = found_after(raised, witness)
+        error = found_after(failed if isinstance(failed, HostwalkError) else raised, witness)
     return _judged(script, witness, error)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hostwalk.errors import HostwalkError, MachineError, UsageError
+from hostwalk.errors import AgentError, HostwalkError, MachineError, UsageError
 from hostwalk.exact import making
 from hostwalk.machine.machine import REAP_SECONDS, Machine
 from hostwalk.repro import run
@@ -77,6 +77,23 @@ def test_the_names_of_a_script_are_had_outside_of_a_handler() -> None:
     assert isinstance(failed, AssertionError)
     assert making.names_at_failure(script, failed) == {"subject": 1, "before": 2, "seen": 1}
     assert making.names_at_failure(script, None) == {}
+
+
+def test_what_failed_first_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Process:
+        def __enter__(self) -> int:
+            return 1
+
+        def __exit__(self, *_: object) -> None:
+            raise AgentError("the answer to reap(2) belongs to another operation")
+
+    machine = SimpleNamespace(explain=lambda error: error)
+    cell: Any = SimpleNamespace(machine=machine, agent=SimpleNamespace(spawn=Process))
+    seen = SimpleNamespace(cell=cell, machine=machine, prefer_crash=lambda _error: None)
+    monkeypatch.setattr(run, "Witness", lambda _cell: seen)
+    monkeypatch.setattr(run, "_failed", lambda *_: MachineError("no answer to mprotect"))
+    outcome = run.perform(parse(SCRIPT, Path("toy.py")), cell)
+    assert (outcome.result, outcome.said) == (Result.UNPROVEN, "operation: no answer to mprotect")
 
 
 class Ending:
