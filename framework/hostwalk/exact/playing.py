@@ -181,12 +181,13 @@ def _unasked(agent: Agent) -> Iterator[None]:
 
 
 def _difference(now: str, then: str) -> str:
-    ours, theirs = now.split("\0"), then.split("\0")
+    ours, theirs = (line.replace(" ", "\0").split("\0") for line in (now, then))
     pairs = zip(("", *theirs), theirs, strict=False)
-    lost = [f"{option} {word}" for option, word in pairs if word not in ours] or [
-        "the same words in another order"
-    ]
-    return f"that had {', '.join(lost[:3])}"
+    lost = [f"{option} {word}" if option[:1] == "-" else word for option, word in pairs if word not in ours]
+    new = [word for word in ours if word not in theirs]
+    if lost or not new:
+        return f"that had {', '.join(lost[:3]) or 'the same words in another order'}"
+    return f"that had no {', '.join(new[:3])}"
 
 
 def _image(recording: Recording, cache: Cache) -> Image:

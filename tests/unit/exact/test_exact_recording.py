@@ -130,6 +130,7 @@ def test_the_same_machine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"version": "10.0.2"}, LaunchError, "recorded with QEMU 7.2.22, this is 10.0.2"),
         ({"image": "b" * 64}, ResolveError, "recorded on Linux 6.12 (aaaaaaaaaaaa)"),
         ({"line": "qemu\0-m\x00512M"}, UsageError, "that had -m 256M"),
+        ({"line": LINE + "\0-append\0a b"}, UsageError, "that had no -append, a, b"),
     ],
 )
 def test_another_qemu_kernel_or_machine_is_refused(
