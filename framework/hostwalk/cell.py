@@ -80,7 +80,7 @@ class Cell:
 
         A guest that somebody holds still is left as it is: it could not answer.
         """
-        if self.machine.running:
+        if self.machine.course.answers(self.machine):
             self.janitor.settle()
 
     def close(self) -> None:

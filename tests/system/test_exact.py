@@ -23,7 +23,11 @@ HANGS = """\
     subject.syscall("kill", subject.pid, 19)
     subject.syscall("getpid")
 """
-LOOK = "print('at hand', area.pages, seen.writable, witness.pages(area).writable)\n"
+LOOK = """\
+print('at hand', area.pages, seen.writable, witness.pages(area).writable)
+subject.munmap(area)
+exit()
+"""
 WRITERS = {"x86_64": "__ptep_modify_prot_commit", "arm64": "ptep_modify_prot_commit"}
 SECONDS = 1200
 
@@ -89,6 +93,11 @@ def test_where_the_verdict_falls_the_names_of_the_script_are_at_hand(here: Hostw
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "at hand 4 writable[0 x2, 1 x2] writable[0 x2, 1 x2]" in done.stdout
+    mistake = done.stderr.partition("Traceback")[2]
+    assert "munmap" in mistake
+    assert "nothing can be asked of a guest in a replay" in mistake
+    assert "CheckFailed" not in mistake, "the failure of the script is no part of a mistake at the prompt"
+    assert "equal at every checkpoint that is compared in 1 of 1 replays" in done.stdout
 
 
 def test_a_recording_that_cannot_be_replayed_gets_one_clear_error(here: Hostwalk) -> None:
@@ -105,6 +114,12 @@ def test_a_recording_that_cannot_be_replayed_gets_one_clear_error(here: Hostwalk
         assert done.status == status, done.text
         assert done.explains(*words)
     assert recording.verdict == len(recording.marks) - 2
+
+
+def test_more_than_one_processor_gets_one_clear_error(here: Hostwalk) -> None:
+    done = here.run("repro", "record", "--exact", "scripts/protected.py", "--smp", "2", seconds=SECONDS)
+    assert done.status == 2, done.text
+    assert done.explains("2 processors, and QEMU records no more than one", "--smp 1")
 
 
 def test_a_script_that_hangs_is_not_recorded_and_a_log_is_bounded(here: Hostwalk, arch: str) -> None:

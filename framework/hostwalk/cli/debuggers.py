@@ -15,23 +15,50 @@ from hostwalk.cell import Cell
 from hostwalk.cli import prompt
 from hostwalk.cli.question import asker
 from hostwalk.errors import MissingToolError, UsageError
+from hostwalk.kernels import Kernel
+from hostwalk.kernels.debugfile import require_debug_file
 from hostwalk.machine.accel import host_arch
 from hostwalk.machine.qmp import Qmp
 from hostwalk.machine.symbolfile import symbol_file
 from hostwalk.target import Arch
 
 _LINE = "debugger"
+LONGEST_SYMBOL = 1 << 20
+"""In bytes: beyond that an address is no part of what the symbol below it names."""
 _GDB_NAMES = {Arch.X86_64: "i386:x86-64", Arch.ARM64: "aarch64"}
 
 
 def found(kind: str | None, arch: str) -> str:
-    """Return the debugger's program, "" where none is asked for; raises MissingToolError before anything boots."""
-    if kind == "drgn" and importlib.util.find_spec("drgn") is None:
-        raise MissingToolError(
-            "drgn is not installed for this Python",
-            remedy=process.quote([sys.executable, "-m", "pip", "install", "drgn"]),
-        )
+    """Return the debugger's program, "" where it is a library or none is asked for.
+
+    Raises MissingToolError, and UsageError for a drgn that is too old, before anything boots.
+    """
+    if kind == "drgn":
+        _require_drgn()
     return _gdb(Arch.parse(arch)) if kind == "gdb" else ""
+
+
+def _require_drgn() -> None:
+    pip = [sys.executable, "-m", "pip", "install"]
+    if importlib.util.find_spec("drgn") is None:
+        raise MissingToolError("drgn is not installed for this Python", remedy=process.quote([*pip, "drgn"]))
+    library = importlib.import_module("drgn")
+    if not hasattr(library.Program, "set_linux_kernel_custom"):
+        raise UsageError(
+            f"drgn {library.__version__} cannot be attached",
+            remedy=process.quote([*pip, "--upgrade", "drgn"]),
+        )
+
+
+def require_vmlinux(kind: str | None, path: Path | None, kernel: Kernel) -> None:
+    """Raise UsageError for a file that is not the vmlinux of a kernel, has nothing for drgn, or that nobody reads."""
+    if path is None:
+        return
+    if kind not in ("gdb", "drgn"):
+        raise UsageError(
+            "--vmlinux is read by gdb and drgn alone", remedy="give --gdb or --drgn, or leave it out"
+        )
+    require_debug_file(path, kernel, types=kind == "drgn")
 
 
 def _gdb(arch: Arch) -> str:
@@ -86,7 +113,7 @@ def _written(cell: Cell, path: Path) -> Path:
 
 
 def drgn(cell: Cell, vmlinux: Path | None, given: dict[str, Any] | None = None) -> int:
-    """Give drgn's prompt on the guest's memory, with the names of the Python prompt or others; raises UsageError."""
+    """Give drgn's prompt on the guest's memory, with the names of the Python prompt or others."""
     library = importlib.import_module("drgn")
     command_line = importlib.import_module("drgn.cli")
     program = attached(cell, library)
@@ -97,16 +124,12 @@ def drgn(cell: Cell, vmlinux: Path | None, given: dict[str, Any] | None = None) 
     sys.stderr.write(f"{prompt.banner(cell, names)}\n")
     if debug is None:
         sys.stderr.write("no debug information: symbols and memory only; give --vmlinux FILE\n")
-    command_line.run_interactive(program, globals_func=lambda found: {**found, **names}, quiet=True)
+    command_line.run_interactive(program, globals_func=lambda found: {**found, **names})
     return 0
 
 
 def attached(cell: Cell, library: Any) -> Any:
-    """Return a drgn program that reads the machine's memory; raises UsageError for a drgn that is too old."""
-    if not hasattr(library.Program, "set_linux_kernel_custom"):
-        raise UsageError(
-            f"drgn {library.__version__} cannot be attached", remedy="pip install --upgrade drgn"
-        )
+    """Return a drgn program that reads the machine's memory; ``library`` is drgn's module."""
     arch = {Arch.X86_64: library.Architecture.X86_64, Arch.ARM64: library.Architecture.AARCH64}[
         cell.target.arch
     ]
@@ -133,7 +156,9 @@ def _finder(cell: Cell, library: Any) -> Any:
         if name is None and address is None:
             return []
         if name is None:
-            name, _ = symbols.nearest(address or 0)
+            name, offset = symbols.nearest(address or 0)
+            if offset >= LONGEST_SYMBOL:
+                return []
         start = symbols.get(name)
         kind = library.SymbolBinding.GLOBAL, library.SymbolKind.UNKNOWN
         return [] if start is None else [library.Symbol(name, start, 1, *kind)]

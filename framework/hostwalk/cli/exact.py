@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from hostwalk.cli.arguments import positive
 from hostwalk.cli.check import ready
 from hostwalk.cli.progress import showing, telling
 from hostwalk.errors import FetchError, HostwalkError, MissingToolError, ResolveError, UsageError
-from hostwalk.exact.making import names_at_failure, record
-from hostwalk.exact.playing import Player, Replay, player
-from hostwalk.exact.recording import Recording, marked
+from hostwalk.exact.making import record, require_recordable
+from hostwalk.exact.playing import AtVerdict, Player, Replay, player
+from hostwalk.exact.recording import Recording, marked, require_place
 from hostwalk.exact.writer import ENTRY_BYTES, Change, Question, Search, who_wrote
 from hostwalk.kernels import resolve
 from hostwalk.options import CheckOptions
@@ -84,7 +85,9 @@ def recorded(args: argparse.Namespace, wanted: Callable[[Pin], Pin], options: Op
         raise UsageError("--exact takes a repro script", remedy="give a file that hostwalk has recorded")
     script = load(Path(args.what))
     pin = wanted(script.pin).moved(accel="tcg")
+    require_recordable(pin.target)
     path = args.output / f"{script.path.stem}{SUFFIX}" if args.output.suffix != ".zip" else args.output
+    require_place(path)
     with showing(output.err()) as progress:
         given = options(args, pin)
         ready(given, progress)
@@ -107,12 +110,13 @@ def recorded(args: argparse.Namespace, wanted: Callable[[Pin], Pin], options: Op
 def replayed(args: argparse.Namespace) -> int:
     """Replay a recording; return 0 if it was equal at every checkpoint that is compared each time, else 3."""
     recording = Recording.load(args.file)
-    tool = debuggers.found(args.kind, recording.pin.arch) if args.kind else ""
+    tool = debuggers.found(args.kind, recording.pin.arch)
     playing = _player(args, recording)
+    debuggers.require_vmlinux(args.kind, args.vmlinux, playing.prepared.kernel)
     _head(playing.recording)
     exact = 0
     for number in range(1, args.times + 1):
-        found = playing.perform(_stop(args, playing, tool))
+        found = playing.perform(_stop(args, tool))
         exact += found.exact and found.outcome.result is Result.REPRODUCES
         _replay_line(number, found, recording)
     _say(
@@ -163,25 +167,28 @@ def _player(args: argparse.Namespace, recording: Recording) -> Player:
         return player(recording, kernel, Cache.user())
 
 
-def _stop(args: argparse.Namespace, playing: Player, tool: str) -> Callable[[Cell], None]:
-    def stop(cell: Cell) -> None:
-        names = in_hand(cell, playing)
-        match args.kind:
-            case "python":
-                prompt.python(cell, names)
-            case "gdb":
-                debuggers.gdb(cell, tool, args.vmlinux)
-            case "drgn":
-                debuggers.drgn(cell, args.vmlinux, names)
+def _stop(args: argparse.Namespace, tool: str) -> AtVerdict:
+    """Return what stops at the verdict; who leaves a prompt by exit() has the replay go on, too."""
+
+    def stop(cell: Cell, given: dict[str, object]) -> None:
+        names = in_hand(cell, given)
+        with suppress(SystemExit):
+            match args.kind:
+                case "python":
+                    prompt.python(cell, names)
+                case "gdb":
+                    debuggers.gdb(cell, tool, args.vmlinux)
+                case "drgn":
+                    debuggers.drgn(cell, args.vmlinux, names)
 
     return stop
 
 
-def in_hand(cell: Cell, playing: Player) -> dict[str, Any]:
+def in_hand(cell: Cell, names: dict[str, object]) -> dict[str, Any]:
     """Return what is at hand where the verdict falls: a witness of this moment, and the names of the script."""
     moment = cell.moment()
     return {
-        **names_at_failure(playing.recording.script), "cell": cell, "machine": cell.machine,
+        **names, "cell": cell, "machine": cell.machine,
         "witness": Witness(cell), "memory": cell.memory, "linux": moment.linux, "moment": moment,
         "symbols": cell.prepared.kernel.symbols, "layout": cell.prepared.image.layout,
     }  # fmt: skip
@@ -210,9 +217,7 @@ def _change(change: Change, search: Search) -> None:
     when = f", {change.uptime:.3f} s after the kernel's start" if change.uptime is not None else ""
     who = f", {change.task}" if change.task else ""
     _say(f"  {change.difference}", "bold")
-    _say(
-        f"    instruction {change.icount:,}{when}, processor {change.cpu}{who}, {search.during(change.icount)}"
-    )
+    _say(f"    instruction {change.icount:,}{when}{who}, {search.during(change.icount)}")
     if change.walker:
         _say(f"    by the processor's table walk, for the access at {change.at}")
         return

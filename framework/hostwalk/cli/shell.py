@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _session(args: argparse.Namespace, cell: Cell, tool: str) -> int:
+    debuggers.require_vmlinux(args.kind, args.vmlinux, cell.prepared.kernel)
     match args.kind:
         case "console":
             return on_console(cell.machine)

@@ -23,6 +23,7 @@ from hostwalk.machine.qemu import find_qemu
 from hostwalk.repro.pin import Pin
 from hostwalk.repro.run import Outcome, Result, perform
 from hostwalk.repro.script import Script
+from hostwalk.target import Target
 
 TRIES = 3
 BOOT, VERDICT, END = "boot", "verdict", "end"
@@ -35,9 +36,10 @@ LIMIT = 256 << 20
 def record(script: Script, prepared: Prepared, limit: int = LIMIT) -> Recording:
     """Run a script plainly, then record it, on a target of TCG; a failure that does not always come has three tries.
 
-    Raises HostwalkError when it does not reproduce or QEMU has not finished its log, UsageError for a large log, and
-    what a boot raises.
+    Raises HostwalkError when it does not reproduce or QEMU has not finished its log, UsageError for a large log and
+    what :func:`require_recordable` refuses, and what a boot raises.
     """
+    require_recordable(prepared.target)
     seconds, outcome = _timed(lambda: boot(prepared), script)
     _require(outcome, "on a plain machine")
     for _ in range(TRIES):
@@ -49,6 +51,18 @@ def record(script: Script, prepared: Prepared, limit: int = LIMIT) -> Recording:
     _require(outcome, f"while it is recorded, in {TRIES} tries")
     _require_whole(made.log)
     return made
+
+
+def require_recordable(target: Target) -> None:
+    """Raise UsageError for a machine of more than one processor.
+
+    QEMU's log does not say which of them executed, so it refuses to record (qemu_apply_machine_options, softmmu/vl.c).
+    """
+    if target.cpus > 1:
+        raise UsageError(
+            f"the script is of a machine of {target.cpus} processors, and QEMU records no more than one",
+            remedy="give it one: --smp 1; see first that it reproduces so: hostwalk repro run FILE --smp 1",
+        )
 
 
 def _require(outcome: Outcome, where: str) -> None:
@@ -72,7 +86,7 @@ def _timed(
     cell = make()
     try:
         cell.agent.seconds = OPERATION_SECONDS
-        outcome = perform(script, cell, lambda: ending(cell, VERDICT))
+        outcome = perform(script, cell, lambda _failed: ending(cell, VERDICT))
         seconds = time.monotonic() - start
         ending(cell, END)
         return seconds, outcome
@@ -161,9 +175,9 @@ def _frame(frame: FrameType | None, script: Script) -> FrameType | None:
     return frame
 
 
-def names_at_failure(script: Script) -> dict[str, object]:
-    """Return the names that a script had when what is now handled was raised; none where nothing was."""
-    trace = sys.exc_info()[2]
+def names_at_failure(script: Script, failed: BaseException | None) -> dict[str, object]:
+    """Return the names that a script had when ``failed`` was raised; none where nothing was."""
+    trace = failed.__traceback__ if failed is not None else None
     while trace is not None:
         if _frame(trace.tb_frame, script) is trace.tb_frame:
             return dict(trace.tb_frame.f_locals)

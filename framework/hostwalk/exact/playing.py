@@ -16,8 +16,9 @@ from hostwalk.cache import Cache
 from hostwalk.cell import Cell, Prepared, boot
 from hostwalk.deadline import Deadline
 from hostwalk.errors import LaunchError, ResolveError, UsageError
-from hostwalk.exact.making import OPERATION_SECONDS, command
+from hostwalk.exact.making import OPERATION_SECONDS, command, names_at_failure
 from hostwalk.exact.recording import Recording
+from hostwalk.guest import Agent
 from hostwalk.image import Image
 from hostwalk.image.layout import Layout
 from hostwalk.kernels import Kernel
@@ -30,7 +31,8 @@ from hostwalk.repro.run import Outcome, perform
 
 BOOT_SECONDS = 600.0
 INITRAMFS = "initramfs.cpio"
-AT_VERDICT = Callable[[Cell], None]
+UNASKED = "nothing can be asked of a guest in a replay, which does what it did; the witness reads its memory"
+AtVerdict = Callable[[Cell, dict[str, object]], None]
 
 
 class Listening(socket.socket):
@@ -68,8 +70,10 @@ class Player:
     recording: Recording
     prepared: Prepared
 
-    def perform(self, at_verdict: AT_VERDICT = lambda _cell: None) -> Replay:
+    def perform(self, at_verdict: AtVerdict = lambda _cell, _names: None) -> Replay:
         """Replay with the script; ``at_verdict`` is called where the verdict falls, the machine held still there.
+
+        It is given the machine, and the names that the script has then.
 
         A replay that goes another way after the boot ends there, and its outcome says so. Raises what a boot raises.
         """
@@ -79,9 +83,9 @@ class Player:
         try:
             cell.agent.seconds = OPERATION_SECONDS
 
-            def ending() -> None:
-                with cell.machine.stopped():
-                    at_verdict(cell)
+            def ending(failed: BaseException | None) -> None:
+                with cell.machine.stopped(), _unasked(cell.agent):
+                    at_verdict(cell, names_at_failure(self.recording.script, failed))
 
             outcome = perform(self.recording.script, cell, ending)
         finally:
@@ -166,10 +170,24 @@ def player(recording: Recording, kernel: Kernel, cache: Cache) -> Player:
     return Player(recording, prepared)
 
 
+@contextmanager
+def _unasked(agent: Agent) -> Iterator[None]:
+    """Have an agent refuse what is asked of it, at once."""
+    before, agent.broken = agent.broken, agent.broken or UNASKED
+    try:
+        yield
+    finally:
+        agent.broken = before
+
+
 def _difference(now: str, then: str) -> str:
-    ours, theirs = now.split("\0"), then.split("\0")
-    lost = [word for word in theirs if word not in ours] or ["the order of its words"]
-    return f"that had {' '.join(lost[:3])}"
+    ours, theirs = (line.replace(" ", "\0").split("\0") for line in (now, then))
+    pairs = zip(("", *theirs), theirs, strict=False)
+    lost = [f"{option} {word}" if option[:1] == "-" else word for option, word in pairs if word not in ours]
+    new = [word for word in ours if word not in theirs]
+    if lost or not new:
+        return f"that had {', '.join(lost[:3]) or 'the same words in another order'}"
+    return f"that had no {', '.join(new[:3])}"
 
 
 def _image(recording: Recording, cache: Cache) -> Image:

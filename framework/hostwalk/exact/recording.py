@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +79,6 @@ class Recording:
         }  # fmt: skip
         made = path.with_name(f".{path.name}.new")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(FACTS, json.dumps(facts))
                 for name, data in parts.items():
@@ -87,9 +87,7 @@ class Recording:
         except OSError as error:
             with suppress(OSError):
                 made.unlink(missing_ok=True)
-            raise UsageError(
-                f"{path} cannot be written: {error.strerror}", remedy="choose another place: -o FILE"
-            ) from error
+            raise _unwritable(path, error) from error
         return path.stat().st_size
 
     @classmethod
@@ -120,11 +118,27 @@ class Recording:
         marks = tuple(Mark(**mark) for mark in facts["marks"])
         if len(marks) < 2:
             raise ValueError("it has too few marks")
+        if not all(isinstance(mark.icount, int) and mark.ram for mark in marks):
+            raise ValueError("its marks are not counts of instructions")
         script = parse(parts[SCRIPT].decode(), Path(facts["name"]))
         return cls(
             Pin(**facts["pin"]), script, facts["command"], marks, facts["said"], Cost(**facts["cost"]),
             facts["layout"], facts["abi"], parts[LOG], parts[INITRAMFS],
         )  # fmt: skip
+
+
+def require_place(path: Path) -> None:
+    """Make the directory of a file that is to be written; raises UsageError where it cannot be, or takes no files."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path} cannot be written: {error.strerror}", remedy="choose another place: -o FILE")
 
 
 def _part(archive: zipfile.ZipFile, name: str, largest: int = LARGEST_PART) -> bytes:

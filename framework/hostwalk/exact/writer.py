@@ -9,14 +9,14 @@ halts of the first replay.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from hostwalk.cell import Cell
 from hostwalk.errors import Evidence, HostwalkError, UsageError
-from hostwalk.exact.making import BOOT, names_at_failure
+from hostwalk.exact.making import BOOT
 from hostwalk.exact.playing import Playback, Player
 from hostwalk.guest import Area
 from hostwalk.guest.process import Process
@@ -24,7 +24,9 @@ from hostwalk.linux import Linux, Task
 from hostwalk.linux.stack import Frame, backtrace, name_of
 from hostwalk.machine.registers import Registers
 from hostwalk.memory import Regions
+from hostwalk.memory.regions import covers
 from hostwalk.moment import Moment
+from hostwalk.paging import Walk, spaces, walk
 from hostwalk.repro.run import Outcome
 from hostwalk.target import Arch
 
@@ -72,7 +74,6 @@ class Change:
     icount: int
     before: bytes
     after: bytes
-    cpu: int
     at: str
     frames: tuple[Frame, ...]
     task: str
@@ -161,20 +162,17 @@ class Search:
         with self.player.bare(self.place.regions) as playback:
             playback.run_to(count - 1)
             before = self._bytes(playback)
-            states = [_registers(playback, cpu) for cpu in range(playback.machine.target.cpus)]
-            linux = _linux(self.player, playback, states)
-            told = [self._told(linux, state) for state in states]
+            state = playback.machine.registers(frame=True)
+            linux = _linux(self.player, playback, state)
+            at, frames, task = self._told(linux, state)
             uptime = _uptime(linux, self.player.prepared.kernel.config) if linux else None
             playback.run_to(count)
             after = self._bytes(playback)
-            moved = [_registers(playback, cpu) != state for cpu, state in enumerate(states)]
-        cpu = moved.index(True) if True in moved else 0
-        at, frames, task = told[cpu]
-        walker = self.place.entry and states[cpu].pc < KERNEL_HALF and self._only_access(before, after)
-        return Change(count, before, after, cpu, at, frames, task, uptime, walker)
+        walker = self.place.entry and state.pc < KERNEL_HALF and self._only_access(before, after)
+        return Change(count, before, after, at, frames, task, uptime, walker)
 
     def _told(self, linux: Linux | None, state: Registers) -> tuple[str, tuple[Frame, ...], str]:
-        """Return in words where a processor is, its backtrace, and what it runs."""
+        """Return in words where the processor is, its backtrace, and what it runs."""
         if linux is None:
             return f"{state.pc:#x}", (), ""
         frames: tuple[Frame, ...] = ()
@@ -188,20 +186,13 @@ class Search:
         return not differ & ~ACCESS_BITS[self.player.prepared.target.arch]
 
 
-def _registers(playback: Playback, cpu: int) -> Registers:
-    """Return all that is read of a processor: of a string instruction that goes on, RIP does not change."""
-    return playback.machine.registers(cpu, frame=True)
-
-
-def _linux(player: Player, playback: Playback, states: Sequence[Registers]) -> Linux | None:
-    """Return the kernel as the first processor that runs it shows it; None before there is one."""
+def _linux(player: Player, playback: Playback, state: Registers) -> Linux | None:
+    """Return the kernel as the processor that runs it shows it; None before there is one."""
     symbols, layout = player.prepared.kernel.symbols, player.prepared.image.layout
-    for state in states:
-        try:
-            return Linux.of(playback.memory, state, symbols, layout)
-        except HostwalkError:
-            continue
-    return None
+    try:
+        return Linux.of(playback.memory, state, symbols, layout)
+    except HostwalkError:
+        return None
 
 
 def _uptime(linux: Linux, config: Mapping[str, str]) -> float | None:
@@ -214,15 +205,15 @@ def _uptime(linux: Linux, config: Mapping[str, str]) -> float | None:
 
 
 def _task(linux: Linux, state: Registers) -> str:
-    """Return the task on whose stack or in whose address space a processor is."""
+    """Return the task on whose stack or in whose address space the processor is."""
     stack = state["rsp" if state.arch is Arch.X86_64 else "sp"]
-    root = state["cr3" if state.arch is Arch.X86_64 else "ttbr0_el1"] & ((1 << 48) - (1 << 13))
     try:
+        user = spaces(state).user
         for task in (each for leader in linux.tasks() for each in _with_threads(leader)):
             if 0 <= stack - linux.member(task.address, "struct task_struct", "stack") < (1 << 16):
                 return f"{task.comm} (pid {task.pid})"
             mm = task.mm if stack < KERNEL_HALF else None
-            if mm is not None and mm.pgd_phys & ~(1 << 12) == root:
+            if mm is not None and user is not None and user.root in (mm.space.root, mm.pgd_phys):
                 return f"{task.comm} (pid {task.pid})"
     except HostwalkError:
         return ""
@@ -238,23 +229,30 @@ def _with_threads(leader: Task) -> Iterator[Task]:
 # What is asked.
 
 
-def locate(cell: Cell, player: Player, question: Question) -> Place:
-    """Return the place that is asked for, where the verdict falls; raises UsageError, WalkError."""
+def locate(cell: Cell, names: Mapping[str, object], question: Question) -> Place:
+    """Return the place that is asked for, where the verdict falls; raises UsageError, WalkError.
+
+    ``names`` are those of the script.
+    """
     moment = cell.moment()
-    value = evaluate(question.expression, player, moment)
+    value = evaluate(question.expression, names, moment)
     address = value.start if isinstance(value, Area) else value
-    if not isinstance(address, int):
-        raise UsageError(
-            f"{question.expression} is a {type(value).__name__}, no address",
-            remedy="give a number or an area",
+    if not isinstance(address, int) or not 0 <= address < 1 << 64:
+        kind = (
+            type(value).__name__
+            if not isinstance(address, int)
+            else f"number of more than 64 bits: {address:#x}"
         )
-    who = (
-        value.subject if isinstance(value, Area) else names_at_failure(player.recording.script).get("subject")
-    )
+        raise UsageError(f"{question.expression} is a {kind}, no address", remedy="give a number or an area")
+    who = value.subject if isinstance(value, Area) else names.get("subject")
     found = (
         _entry(moment, who, address, question) if question.entry else _bytes(moment, who, address, question)
     )
     phys, words, size = found
+    if not covers(cell.memory.regions, phys, size):
+        raise UsageError(
+            f"{words}: that is no RAM", remedy="give an address in RAM: " + _shown(cell.memory.regions)
+        )
     return Place(phys, size, words, cell.memory.regions, question.entry)
 
 
@@ -271,9 +269,9 @@ class _Names(dict[str, Any]):
         raise KeyError(name)
 
 
-def evaluate(expression: str, player: Player, moment: Moment) -> object:
+def evaluate(expression: str, given: Mapping[str, object], moment: Moment) -> object:
     """Return what an expression gives where the verdict falls; raises UsageError."""
-    names = _Names(names_at_failure(player.recording.script), moment.linux.symbols)
+    names = _Names(given, moment.linux.symbols)
     try:
         return eval(expression, {}, names)  # noqa: S307 (its user's own, as the script is)
     except Exception as error:
@@ -284,12 +282,24 @@ def evaluate(expression: str, player: Player, moment: Moment) -> object:
         ) from error
 
 
+def _shown(regions: Regions) -> str:
+    return ", ".join(str(region) for region in regions)
+
+
+def _walked(moment: Moment, who: object, address: int, question: Question) -> Walk:
+    """Walk an address of the kernel's in its own tables, any other in those of the process whose it is."""
+    if address >= KERNEL_HALF:
+        return walk(moment.memory, moment.linux.kernel_space, address)
+    return moment.mm(_pid(who, question)).walk(address)
+
+
 def _entry(moment: Moment, who: object, address: int, question: Question) -> tuple[int, str, int]:
-    walk = moment.mm(_pid(who, question)).walk(address)
-    steps = [step for step in walk.levels if question.level in ("", step.name)]
+    levels = _walked(moment, who, address, question).levels
+    steps = [step for step in levels if question.level in ("", step.name)]
     if not steps:
-        there = ", ".join(step.name for step in walk.levels)
-        raise UsageError(f"{address:#x} has no entry at level {question.level}", remedy=f"it has: {there}")
+        there = ", ".join(step.name for step in levels) or "none, for nothing translates it"
+        at = f" at level {question.level}" if question.level else ""
+        raise UsageError(f"{address:#x} has no entry{at}", remedy=f"it has: {there}")
     step = steps[-1]
     return step.entry_phys, f"the {step.name} of {address:#x}, at physical {step.entry_phys:#x}", ENTRY_BYTES
 
@@ -297,10 +307,13 @@ def _entry(moment: Moment, who: object, address: int, question: Question) -> tup
 def _bytes(moment: Moment, who: object, address: int, question: Question) -> tuple[int, str, int]:
     if question.physical:
         return address, f"{question.size} bytes at physical {address:#x}", question.size
-    if address >= KERNEL_HALF:
-        phys: int | None = moment.linux.phys(address)
-    else:
-        phys = moment.mm(_pid(who, question)).walk(address).phys_addr
+    page = moment.linux.kernel_space.format.page_size
+    if address % page + question.size > page:
+        raise UsageError(
+            f"{question.size} bytes at {address:#x} do not lie in one page",
+            remedy="ask for each page by itself",
+        )
+    phys = _walked(moment, who, address, question).phys_addr
     if phys is None:
         raise UsageError(
             f"{address:#x} is not mapped where the verdict falls", remedy="ask for its entry: --entry"
@@ -335,7 +348,7 @@ def who_wrote(
     """
     places: list[Place] = []
     watch("replay to the verdict")
-    found = player.perform(lambda cell: places.append(locate(cell, player, question)))
+    found = player.perform(lambda cell, names: places.append(locate(cell, names, question)))
     if not places:
         raise _no_place(found.outcome)
     search = Search(player, places[0], watch)

@@ -48,6 +48,10 @@ class Course:
         """Let the guest run on after a halt."""
         machine.resume()
 
+    def answers(self, machine: Machine) -> bool:
+        """Return whether a guest can answer what it is asked: not while it is held still."""
+        return machine.running
+
     def watch(self, machine: Machine) -> None:
         """Look after a machine that runs; called at least every 50 ms while an answer is awaited."""
 
@@ -150,6 +154,10 @@ class Replayed(Course):
             aim(machine, self.marks[number].icount)
         else:
             machine.resume()
+
+    def answers(self, machine: Machine) -> bool:
+        """Return whether nobody holds the guest still: it may have answered already, and be at the next mark."""
+        return not machine.held
 
     def watch(self, machine: Machine) -> None:
         """Have QEMU look at its log again: a guest that idles in a replay is not always woken otherwise."""

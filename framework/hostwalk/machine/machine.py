@@ -305,6 +305,11 @@ class Machine:
         return f"ended with status {status}"
 
     @property
+    def held(self) -> bool:
+        """Whether somebody is inside ``stopped``."""
+        return self._depth > 0
+
+    @property
     def running(self) -> bool:
         """Whether the guest runs, as far as QEMU has said."""
         return self._running

@@ -40,7 +40,10 @@ AT_ONCE = frozenset({"assertion", "refuses", "faults", "refused", "faulted"})
 EXIT_STATUS = {Result.REPRODUCES: 1, Result.KEPT: 0, Result.OTHER: 3, Result.UNPROVEN: 3}
 
 
-def _nothing() -> None:
+Ending = Callable[[BaseException | None], None]
+
+
+def _nothing(_failed: BaseException | None) -> None:
     """Do nothing."""
 
 
@@ -123,30 +126,39 @@ def stage_for(
         return Stage.of(prepared, seed)
 
 
-def perform(
-    script: Script, cell: Cell, ending: Callable[[], None] = _nothing, *, last: bool = False
-) -> Outcome:
+def perform(script: Script, cell: Cell, ending: Ending = _nothing, *, last: bool = False) -> Outcome:
     """Run a script in a process of a machine, and judge how it ended.
 
-    ``ending`` is called when all is done or something has failed, while the process is still there. ``last``: the
-    machine is not used any more, so that nobody waits for the process to end.
+    ``ending`` is called when all is done or something has failed, with what was raised, while the process is still
+    there. ``last``: the machine is not used any more, so that nobody waits for the process to end. Where an operation
+    failed, that is what is told, not what its process's end makes of it.
     """
     witness = Witness(cell)
     error: Exception | None = None
+    failed: BaseException | None = None
     try:
         spawned = cell.agent.spawn()
         with nullcontext(spawned) if last else spawned as subject:
-            try:
-                _act(script, witness, subject)
-                _look(script.shows, witness)
-            finally:
-                ending()
+            failed = _failed(script, witness, subject)
+            ending(failed)
+            if failed is not None:
+                raise failed
         _look_back(script.shows, witness)
     except pytest.skip.Exception as skipped:
         return Outcome(Result.UNPROVEN, said=f"it says nothing here: {skipped.msg}")
     except (AssertionError, HostwalkError) as raised:
-        error = found_after(raised, witness)
+        error = found_after(failed if isinstance(failed, HostwalkError) else raised, witness)
     return _judged(script, witness, error)
+
+
+def _failed(script: Script, witness: Witness, subject: Subject) -> BaseException | None:
+    """Do what a script does; return what was raised, for whoever looks at it to be in no handler of it."""
+    try:
+        _act(script, witness, subject)
+        _look(script.shows, witness)
+    except (AssertionError, HostwalkError, pytest.skip.Exception) as raised:
+        return raised
+    return None
 
 
 def _act(script: Script, witness: Witness, subject: Subject) -> None:

@@ -32,14 +32,18 @@ def replay(monkeypatch: pytest.MonkeyPatch, found: Replay) -> int:
         return RECORDING
 
     monkeypatch.setattr(exact.Recording, "load", load)
-    player = SimpleNamespace(recording=RECORDING, perform=lambda _stop: found)
+    prepared = SimpleNamespace(kernel="a kernel")
+    player = SimpleNamespace(recording=RECORDING, prepared=prepared, perform=lambda _stop: found)
     monkeypatch.setattr(exact, "resolve", lambda *_, **__: None)
     monkeypatch.setattr(exact, "ready", lambda *_: None)
     monkeypatch.setattr(exact, "player", lambda *_: player)
     monkeypatch.setattr(exact.debuggers, "found", lambda kind, arch: f"{kind} {arch}")
+    given: list[Any] = []
+    monkeypatch.setattr(exact.debuggers, "require_vmlinux", lambda *words: given.append(words))
     monkeypatch.setattr(PIN, "target", SimpleNamespace(arch="x86_64", format=""), raising=False)
     monkeypatch.setattr(PIN, "kernel", "debian:6.12", raising=False)
-    status = main(["repro", "replay", "toy.exact.zip", "--times", "2", "--gdb"])
+    status = main(["repro", "replay", "toy.exact.zip", "--times", "2", "--gdb", "--vmlinux", "vmlinux"])
+    assert given == [("gdb", Path("vmlinux"), "a kernel")], "once, before the first replay"
     assert loads == [Path("toy.exact.zip")], "a recording is large: it is read once"
     return status
 
@@ -93,3 +97,14 @@ def test_numbers_are_at_least_one(words: tuple[str, ...], capsys: pytest.Capture
         main(["repro", *words])
     assert caught.value.code == 2
     assert f"{words[-2]}: no positive number: {words[-1]!r}" in capsys.readouterr().err
+
+
+def test_more_than_one_processor_is_refused_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exact, "ready", lambda *_: pytest.fail("it went on"))
+    script = Path(__file__).parents[3] / "examples/repros/mlock_error_1.py"
+    assert main(["repro", "record", "--exact", str(script), "--smp", "2"]) == 2
+    said = capsys.readouterr().err
+    assert "2 processors, and QEMU records no more than one" in said
+    assert "--smp 1" in said

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from hostwalk.errors import (
     HostwalkError,
     LoginError,
     MissingToolError,
+    UsageError,
 )
 from hostwalk.machine.pump import Streams
 from hostwalk.target import Arch
@@ -152,6 +154,12 @@ def test_a_debugger_that_is_missing_is_told_before_anything_boots(monkeypatch: p
     with pytest.raises(MissingToolError, match="drgn is not installed") as caught:
         debuggers.found("drgn", "x86_64")
     assert "-m pip install drgn" in caught.value.remedy
+    monkeypatch.setattr(debuggers.importlib.util, "find_spec", lambda name: name)
+    old = SimpleNamespace(Program=object, __version__="0.0.9")
+    monkeypatch.setattr(debuggers.importlib, "import_module", lambda name: old)
+    with pytest.raises(UsageError, match=r"drgn 0\.0\.9 cannot be attached") as early:
+        debuggers.found("drgn", "x86_64")
+    assert "-m pip install --upgrade drgn" in early.value.remedy
     monkeypatch.setattr(debuggers.shutil, "which", lambda name: None)
     monkeypatch.setenv("HOSTWALK_INSTALL", "no")
     with pytest.raises(MissingToolError, match="gdb-multiarch is not installed") as lacking:
@@ -179,3 +187,11 @@ def test_no_debugger_is_looked_for_where_none_is_wanted() -> None:
 
 def test_a_status_for_each_error_that_has_no_command() -> None:
     assert run_verb.status_of(MissingToolError("no")) == 125
+
+
+def test_a_vmlinux_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    given: Any = None
+    debuggers.require_vmlinux("python", None, given)
+    for kind in (None, "python", "console"):
+        with pytest.raises(UsageError, match="--vmlinux is read by gdb and drgn alone"):
+            debuggers.require_vmlinux(kind, tmp_path, given)

@@ -12,7 +12,7 @@ import pytest
 
 from hostwalk.errors import HostwalkError, LaunchError, ResolveError, UsageError
 from hostwalk.exact import playing
-from hostwalk.exact.recording import FACTS, LOG, Cost, Recording, marked
+from hostwalk.exact.recording import FACTS, LOG, Cost, Recording, marked, require_place
 from hostwalk.machine.course import Mark
 from hostwalk.machine.qemu import Qemu
 from hostwalk.repro.pin import Pin
@@ -129,7 +129,8 @@ def test_the_same_machine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"version": "10.0.2"}, LaunchError, "recorded with QEMU 7.2.22, this is 10.0.2"),
         ({"image": "b" * 64}, ResolveError, "recorded on Linux 6.12 (aaaaaaaaaaaa)"),
-        ({"line": "qemu\0-m\x00512M"}, UsageError, "that had 256M"),
+        ({"line": "qemu\0-m\x00512M"}, UsageError, "that had -m 256M"),
+        ({"line": LINE + "\0-append\0a b"}, UsageError, "that had no -append, a, b"),
     ],
 )
 def test_another_qemu_kernel_or_machine_is_refused(
@@ -139,3 +140,23 @@ def test_another_qemu_kernel_or_machine_is_refused(
         asked(monkeypatch, **other)
     assert said in caught.value.message
     assert caught.value.remedy
+
+
+def test_a_place_that_takes_no_file_is_told_before_a_recording_is_made(tmp_path: Path) -> None:
+    require_place(tmp_path / "new" / "toy.exact.zip")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"toy\.exact\.zip cannot be written"):
+        require_place(tmp_path / "file" / "toy.exact.zip")
+
+
+def test_marks_that_are_no_counts_are_refused(saved: Path) -> None:
+    with zipfile.ZipFile(saved) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    facts = json.loads(parts["facts.json"])
+    facts["marks"][0]["icount"] = "many"
+    with zipfile.ZipFile(saved, "w") as archive:
+        for name, data in (parts | {"facts.json": json.dumps(facts).encode()}).items():
+            archive.writestr(name, data)
+    with pytest.raises(UsageError, match="its marks are not counts of instructions"):
+        Recording.load(saved)

@@ -15,9 +15,8 @@ from hostwalk.exact import writer
 from hostwalk.exact.playing import Replay
 from hostwalk.exact.writer import FAN, Change, Place, Question, Search
 from hostwalk.machine.course import Mark
-from hostwalk.machine.registers import Registers
+from hostwalk.memory.regions import Region
 from hostwalk.repro.run import Outcome, Result
-from hostwalk.target import Arch
 
 END = 500_000_000
 PLACE = Place(0x1000, 8, "a word", (), entry=True)
@@ -78,7 +77,7 @@ def test_an_earlier_change_takes_no_second_look_at_the_whole_run() -> None:
 
 
 def change(icount: int, *, walker: bool) -> Change:
-    return Change(icount, bytes(8), bytes(8), 0, "main+0x1", (), "", None, walker)
+    return Change(icount, bytes(8), bytes(8), "main+0x1", (), "", None, walker)
 
 
 def test_a_table_walk_is_told_and_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,14 +93,36 @@ def test_a_change_is_between_two_halts(count: int, said: str) -> None:
     assert searching()[0].during(count) == said
 
 
-def test_names_of_the_script_come_before_symbols_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "names_at_failure", lambda _script: {"area": 7, "jiffies": 8})
-    player: Any = SimpleNamespace(recording=SimpleNamespace(script=None))
+def test_names_of_the_script_come_before_symbols_of_the_kernel() -> None:
+    names = {"area": 7, "jiffies": 8}
     moment: Any = SimpleNamespace(linux=SimpleNamespace(symbols={"jiffies": 1, "init_mm": 2}))
-    given = [writer.evaluate(text, player, moment) for text in ("area + 1", "jiffies", "init_mm", "0x10")]
+    given = [writer.evaluate(text, names, moment) for text in ("area + 1", "jiffies", "init_mm", "0x10")]
     assert given == [8, 8, 2, 16]
     with pytest.raises(UsageError, match="'nothing' gives no address"):
-        writer.evaluate("nothing", player, moment)
+        writer.evaluate("nothing", names, moment)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        (Question("1 << 64", physical=True), "number of more than 64 bits"),
+        (Question("-8"), "number of more than 64 bits"),
+        (Question("{}"), "is a dict, no address"),
+        (Question("0x5000", physical=True), "0x5000: that is no RAM"),
+        (Question("0x1ffc", physical=True), "0x1ffc: that is no RAM"),
+        (Question("0x1ffc"), "8 bytes at 0x1ffc do not lie in one page"),
+        (Question("0x1000", size=4097), "4097 bytes at 0x1000 do not lie in one page"),
+    ],
+)
+def test_a_place_is_in_ram_and_in_one_page(question: Question, said: str) -> None:
+    """Pages that are neighbours in an address space are none in RAM."""
+    space = SimpleNamespace(format=SimpleNamespace(page_size=4096))
+    moment = SimpleNamespace(linux=SimpleNamespace(symbols={}, kernel_space=space))
+    memory = SimpleNamespace(regions=(Region(0x1000, 0x1000, 0),))
+    cell: Any = SimpleNamespace(moment=lambda: moment, memory=memory)
+    assert writer.locate(cell, {}, Question("0x1ff8", physical=True)).phys == 0x1FF8
+    with pytest.raises(UsageError, match=said):
+        writer.locate(cell, {}, question)
 
 
 class Performing:
@@ -114,7 +135,7 @@ class Performing:
         outcome = self.otherwise
         try:
             if self.comes:
-                at_verdict(None)
+                at_verdict(None, {})
         except HostwalkError as error:
             error.evidence = Evidence(console="[    0.000000] Linux version")
             outcome = Outcome(Result.UNPROVEN, said=error.message, error=error)
@@ -144,23 +165,3 @@ def test_a_replay_that_does_not_come_to_the_verdict_is_told() -> None:
         player: Any = Performing(outcome, comes=False)
         with pytest.raises(error, match=said):
             writer.who_wrote(player, Question("0x1000"))
-
-
-class Copying(Counting):
-    """Processor 1 repeats a string instruction: RCX and RDI change, RIP does not."""
-
-    @property
-    def machine(self) -> Any:
-        def registers(cpu: int, *, frame: bool = False) -> Registers:
-            del frame
-            return Registers(Arch.X86_64, {"rip": 0x400000 + cpu, "rcx": 99 - cpu * self.count}, cpu)
-
-        return SimpleNamespace(registers=registers, target=SimpleNamespace(cpus=2))
-
-
-def test_the_processor_that_repeats_an_instruction_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_linux", lambda *_: None)
-    player: Any = Copying((50,))
-    player.prepared = SimpleNamespace(target=SimpleNamespace(arch=Arch.X86_64))
-    change = Search(player, PLACE)._look(50)
-    assert (change.cpu, change.at) == (1, "0x400001")

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hostwalk.cell import Cell
 from hostwalk.errors import GuestHungError, MachineError, UsageError
 from hostwalk.machine import course
 from hostwalk.machine.course import Course, Mark, Recorded, Replayed, ram_digest
@@ -53,6 +55,7 @@ class Machine:
         self.target = Target(arch)
         self.qmp, self.console, self.pid = Qmp(self), Console(), os.getpid()
         self.running, self.count, self.aim, self.end = True, 0, 1 << 60, 1 << 60
+        self.held = False
         self.shown, self.code = "HLT=0", ""
 
     def executed(self) -> int:
@@ -173,3 +176,17 @@ def test_a_replay_that_stops_elsewhere_is_not_what_was_recorded(machine: Any) ->
     machine.aim = 60
     with pytest.raises(MachineError, match="stopped at instruction 60, not at 100"):
         Replayed((Mark(100, ""),)).halt(machine)
+
+
+def test_a_guest_that_is_ahead_of_the_host_of_its_replay_is_asked(machine: Any) -> None:
+    """It stops at the next mark by itself: what is asked of it on the way there has been answered already."""
+    janitor = SimpleNamespace(settled=0)
+    janitor.settle = lambda: setattr(janitor, "settled", janitor.settled + 1)
+    cell: Any = SimpleNamespace(machine=machine, janitor=janitor)
+    for way, running, held, asked in (
+        (Course(), True, False, 1), (Course(), False, False, 0),
+        (Replayed(()), False, False, 1), (Replayed(()), False, True, 0),
+    ):  # fmt: skip
+        machine.course, machine.running, machine.held, janitor.settled = way, running, held, 0
+        Cell.settle(cell)
+        assert janitor.settled == asked
