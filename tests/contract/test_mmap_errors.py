@@ -13,7 +13,7 @@ from hostwalk.witness import Witness
 PAGE = "mmap(2)"
 MS_NOEXEC = 8
 SPARE_MAPPINGS = 40
-MORE_THAN_ANYONE_HAS = 1 << 40
+MORE_THAN_ANYONE_HAS = 1 << 35  # half of the smallest address space, of 36 bits
 ONE_MORE: Sabotage = mm_counter("total_vm", +1, at=2)
 UNSUITABLE = (
     "EINVAL: We don't like addr, length, or offset (e.g., they are too large, or not aligned on a page "

@@ -10,7 +10,7 @@ from hostwalk.witness import Witness
 PAGE = "mprotect(2)"
 MS_NOEXEC = 8
 SPARE_MAPPINGS = 40
-MORE_THAN_ANYONE_HAS = 1 << 40
+MORE_THAN_ANYONE_HAS = 1 << 35  # half of the smallest address space, of 36 bits
 UNKNOWN_PROT = 1 << 20
 
 
