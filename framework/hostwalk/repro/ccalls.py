@@ -95,10 +95,29 @@ def _memfd(values: Values, call: ast.Call) -> str:
     return f'memfd_create("repro", {_flagged("MFD_", text_of(given["flags"])) if "flags" in given else "0"})'
 
 
-def _open(_values: Values, call: ast.Call) -> str:
+def _open(values: Values, call: ast.Call) -> str:
     given = arguments(call, ("path", "flags"))
     flags = _flagged("O_", text_of(given["flags"])) if "flags" in given else "O_RDWR"
-    return f"open({quoted(text_of(given['path']))}, {flags}, 0600)"
+    return f"open({quoted(values.text(given['path']))}, {flags}, 0600)"
+
+
+def _write(values: Values, call: ast.Call) -> str:
+    fd, data = call.args
+    if not isinstance(data, ast.Constant) or not isinstance(data.value, bytes):
+        raise values.no(call)
+    return f"write({values.number(fd)}, {quoted_bytes(data.value)}, {len(data.value)})"
+
+
+def _rlimit(values: Values, call: ast.Call) -> str:
+    given = arguments(call, ("name", "soft", "hard"))
+    soft = values.number(given["soft"])
+    hard = values.number(given["hard"]) if "hard" in given else soft
+    return f"setrlimit(RLIMIT_{text_of(given['name'])}, &(struct rlimit){{ {soft}, {hard} }})"
+
+
+def _msync(values: Values, call: ast.Call) -> str:
+    given = arguments(call, ("place", "flags"))
+    return f"msync({values.span(given['place'])}, {_flagged('MS_', text_of(given.get('flags', ast.Constant('SYNC'))))})"
 
 
 def _mlock2(values: Values, call: ast.Call) -> str:
@@ -115,6 +134,6 @@ _SYSCALLS: dict[str, Make] = {
     "mlockall": lambda _values, call: f"mlockall({' | '.join('MCL_' + text_of(arg).upper() for arg in call.args)})",
     "munlockall": lambda _values, _call: "munlockall()", "memfd": _memfd, "open": _open,
     "ftruncate": lambda values, call: f"ftruncate({values.number(call.args[0])}, {values.number(call.args[1])} * page)",
-    "close": lambda values, call: f"close({values.number(call.args[0])})",
+    "write": _write, "rlimit": _rlimit, "msync": _msync, "close": lambda values, call: f"close({values.number(call.args[0])})",
     "drop_privileges": lambda _values, _call: "setresuid(65534, 65534, 65534)", "call": _raw, "syscall": _raw,
 }  # fmt: skip

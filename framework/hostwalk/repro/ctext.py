@@ -6,11 +6,20 @@ import re
 from pathlib import Path
 
 _PLACE = Path(__file__).parent / "c"
+_DEFINED = re.compile(r"^static [^;=(]*?\b(\w+)(?:\(|\[| =|;)", re.MULTILINE)
+_WORDS = (
+    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
+    "return short signed sizeof static struct switch typedef union unsigned void volatile while abort abs access atoi "
+    "bind close div dup environ errno exit fork free index kept kill link listen log main malloc mincore mlock "
+    "mmap mount mprotect mremap msync munmap open page perror pipe printf raise read remove rename select self send "
+    "setting signal stat sync syscall system time truncate unlink wait write y0 y1 j0 j1 round i"
+)
 _HEADERS = {
-    "errno.h": "must refused", "fcntl.h": "pagemap device hugepage main", "setjmp.h": "faulted", "signal.h": "faulted",
-    "stdio.h": "main", "stdlib.h": "main", "string.h": "must refused faulted vmflags status kmsg main",
-    "sys/ioctl.h": "gup refcount device", "sys/klog.h": "kmsg", "sys/mman.h": "main", "sys/resource.h": "main",
-    "sys/syscall.h": "main", "sys/wait.h": "endchild", "unistd.h": "main",
+    "errno.h": "must refused verdict threads", "fcntl.h": "pagemap device settings main", "pthread.h": "threads",
+    "semaphore.h": "threads", "setjmp.h": "faulted", "signal.h": "faulted", "stdio.h": "main", "stdlib.h": "main",
+    "string.h": "must refused faulted vmflags status kmsg main", "sys/ioctl.h": "gup refcount device",
+    "sys/klog.h": "kmsg", "sys/mman.h": "main", "sys/mount.h": "mount", "sys/resource.h": "main",
+    "sys/stat.h": "mount", "sys/syscall.h": "main", "sys/wait.h": "endchild", "unistd.h": "main",
 }  # fmt: skip
 
 VM_FLAGS = {
@@ -33,6 +42,12 @@ COLUMNS = {"present": "pagemap_present", "pfns": "pagemap_pfn", "refcounts": "re
 """Columns of a reading that a process can see of itself, with a module's help for the last."""
 
 
+def taken() -> frozenset[str]:
+    """Return the names that a script's values cannot have in a program: the pieces' own, the library's, words of C."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(_PLACE.glob("*.c")))
+    return frozenset(_DEFINED.findall(text)) | frozenset(_WORDS.split())
+
+
 def snippet(name: str) -> str:
     """Return one of the pieces."""
     return (_PLACE / name).read_text(encoding="utf-8")
@@ -52,4 +67,4 @@ def quoted_bytes(data: bytes) -> str:
 def quoted(text: str) -> str:
     """Return a C string literal."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{re.sub("%", "%%", escaped)}"'
+    return f'"{escaped}"'

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hostwalk.errors import UsageError
+from hostwalk.repro.cinsertions import OwnPages
 
 OPERATORS: dict[type[ast.operator], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.BitOr: "|", ast.LShift: "<<", ast.FloorDiv: "/", ast.Mod: "%",
@@ -18,20 +19,28 @@ _REMEDY = "shrink the script first, or send the script itself"
 
 @dataclass(frozen=True)
 class Place:
-    """An area in C: where it starts, and how many pages it has."""
+    """An area in C: where it starts, and how many pages it has; the module has mapped them if ``is_inserted``."""
 
     start: str
     pages: int
+    is_inserted: bool = False
 
 
 @dataclass
 class Values:
-    """What has a name so far: areas, numbers, and by their call's number what the module's calls gave."""
+    """What has a name so far: areas, numbers, texts, and by their call's number what the module's calls gave.
+
+    ``own`` are the module's pages, ``inserted`` the mappings that it made of them, ``results`` what it told of them.
+    """
 
     script: Path
     areas: dict[str, Place] = field(default_factory=dict)
     numbers: set[str] = field(default_factory=set)
+    texts: dict[str, str] = field(default_factory=dict)
     pins: dict[str, int] = field(default_factory=dict)
+    own: dict[str, OwnPages] = field(default_factory=dict)
+    inserted: dict[str, Place] = field(default_factory=dict)
+    results: set[str] = field(default_factory=set)
 
     def no(self, node: ast.AST) -> UsageError:
         """Return the error for what has no counterpart."""
@@ -46,6 +55,8 @@ class Values:
         match node:
             case ast.Name(id=name) if name in self.areas:
                 return self.areas[name]
+            case ast.Attribute(value=ast.Name(id=name), attr="area") if name in self.inserted:
+                return self.inserted[name]
             case ast.Subscript(value=inner, slice=ast.Slice(lower=lower, upper=upper)):
                 first, last, _ = slice(_index(lower), _index(upper)).indices(self.place(inner).pages)
                 return self._within(self.place(inner), first, max(0, last - first))
@@ -55,8 +66,15 @@ class Values:
                 return Place(f"(char *)({self.number(start)})", int_of(pages))
         raise self.no(node)
 
+    def place_at(self, node: ast.expr) -> Place:
+        """Return an area, or the page at an address; raises UsageError."""
+        is_area = isinstance(node, ast.Subscript | ast.Call) or (isinstance(node, ast.Attribute) and node.attr == "area")
+        if is_area or (isinstance(node, ast.Name) and node.id in self.areas):
+            return self.place(node)
+        return Place(f"(char *)({self.number(node)})", 1)
+
     def _within(self, of: Place, first: int, pages: int) -> Place:
-        return Place(f"{of.start} + {first} * page" if first else of.start, pages)
+        return replace(of, start=f"{of.start} + {first} * page" if first else of.start, pages=pages)
 
     def number(self, node: ast.expr) -> str:
         """Return a number; raises UsageError."""
@@ -96,6 +114,15 @@ class Values:
         place = self.place(node.func.value)
         offset = f" + {self.number(node.args[1])}" if len(node.args) > 1 else ""
         return f"(long)({place.start} + {int_of(node.args[0]) % place.pages} * page{offset})"
+
+    def text(self, node: ast.expr) -> str:
+        """Return a plain text, or one that begins with a text that has a name; raises UsageError."""
+        match node:
+            case ast.Name(id=name) if name in self.texts:
+                return self.texts[name]
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return self.text(left) + self.text(right)
+        return text_of(node)
 
     def prot(self, node: ast.expr | None) -> str:
         """Return a protection in PROT_ words; the default is read and write."""

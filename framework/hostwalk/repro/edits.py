@@ -73,6 +73,12 @@ def last_assertion(function: ast.FunctionDef) -> ast.Assert | None:
     return found[-1] if found else None
 
 
+def attributes_of(function: ast.FunctionDef, name: str) -> set[str]:
+    """Return the attributes that a function uses of what has a name."""
+    uses = (node for node in ast.walk(function) if isinstance(node, ast.Attribute))
+    return {node.attr for node in uses if isinstance(node.value, ast.Name) and node.value.id == name}
+
+
 def _filled(function: ast.FunctionDef) -> ast.FunctionDef:
     """Give blocks that have become empty a body."""
     for node in ast.walk(function):

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostwalk.repro import ctext
+from hostwalk.repro.ccontext import Translation
+from hostwalk.repro.cmodule import header, module
 from hostwalk.repro.ctext import snippet
 from hostwalk.repro.record import write
 from hostwalk.repro.script import Script
-from hostwalk.repro.translate import Translation, translate
+from hostwalk.repro.translate import translate
 
 PROGRAM, MODULE, HEADER, MAKEFILE, KBUILD = (
     "repro.c",
@@ -22,12 +24,14 @@ PROGRAM, MODULE, HEADER, MAKEFILE, KBUILD = (
 )
 WIDTH = 76
 _ORDER = (
-    "must", "turns", "endchild", "map", "hugepage", "scratch", "store", "load", "refused", "faulted", "vmflags",
-    "status", "pagemap", "present", "pfn", "settle", "device", "gup", "refcount", "kmsg",
+    "must", "turns", "turned", "endchild", "forkbriefly", "threads", "endthread", "settings", "set", "number", "mount", "page", "map",
+    "astride", "hugepage", "scratch", "store", "load", "refused", "verdict", "faulted", "vmflags", "status", "pagemap",
+    "present", "pfn", "settle", "device", "gup", "insert", "insertnow", "mappedpfn", "refcount", "countof", "kmsg",
 )  # fmt: skip
 _NEEDS = {
     "gup": ("device", "must"), "refcount": ("device", "must", "pagemap", "pfn"), "present": ("pagemap",),
-    "pfn": ("pagemap",),
+    "pfn": ("pagemap",), "hugepage": ("set", "settings", "map"), "astride": ("map",), "set": ("settings",), "number": ("settings",),
+    "insertnow": ("insert",), "mappedpfn": ("pagemap", "pfn", "device", "must"), "countof": ("device", "must"),
 }  # fmt: skip
 
 
@@ -50,7 +54,7 @@ def export(script: Script) -> Exported:
     made = translate(script)
     files = {PROGRAM: _program(script, made), MAKEFILE: _makefile(made)}
     if made.uses_module:
-        files |= {HEADER: _header(made), MODULE: _module(made), KBUILD: _kbuild()}
+        files |= {HEADER: header(made), MODULE: module(made), KBUILD: _kbuild()}
     return Exported(files, made.seen_inside)
 
 
@@ -60,15 +64,32 @@ def _program(script: Script, made: Translation) -> str:
     own = ["", f'#include "{HEADER}"'] if made.uses_module else []
     parts = [
         _opening(script, made), "#define _GNU_SOURCE", *headers, *own, "",
-        *(snippet(f"{name}.c") for name in _ORDER if name in used),
-        "int main(void)", "{", *(f"\t{line}" if line else "" for line in made.declarations), "",
-        *(f"\t{line}" if line else "" for line in made.lines), "}", "",
+        *(snippet(f"{name}.c") for name in _ORDER if name in used), *(_threads(made) if made.threads else []),
+        "int main(void)", "{", *([] if made.threads else [*_indented(made.declarations), ""]), *_indented(made.lines), "}", "",
     ]  # fmt: skip
     return "\n".join(parts)
 
 
+def _indented(lines: list[str]) -> list[str]:
+    return [f"\t{line}" if line else "" for line in lines]
+
+
+def _threads(made: Translation) -> list[str]:
+    """Return the functions of the threads, and before them the variables that they share with main()."""
+    shared = [f"static {line}" for line in made.declarations]
+    functions = [
+        line
+        for name, steps in made.threads.items()
+        for line in (
+            f"static void *{name}_steps(void *arg)", "{", "\tstruct thread *self = arg;", "", *_indented(steps),
+            "\tbegin_step(self);", "\treturn NULL;", "}", "",
+        )
+    ]  # fmt: skip
+    return [*shared, "", *functions]
+
+
 def _with_needs(helpers: set[str]) -> set[str]:
-    return helpers | {need for name in helpers for need in _NEEDS.get(name, ())} | {"map"}
+    return helpers | {need for name in helpers for need in _NEEDS.get(name, ())} | {"page"}
 
 
 def _opening(script: Script, made: Translation) -> str:
@@ -93,41 +114,17 @@ def _comment(text: str) -> str:
     return " ".join(text.replace("*/", "* /").split())
 
 
-def _header(made: Translation) -> str:
-    return snippet("module.h").replace("@COUNT@", str(max(1, len(made.calls))))
-
-
-def _module(made: Translation) -> str:
-    cases = []
-    for number, call in enumerate(made.calls):
-        body = textwrap.dedent(call.code).strip().splitlines()
-        cases += [
-            f"\tcase REPRO_CALL({number}):",
-            f"\t\tcall = {number};",
-            *(f"\t\t{line}" for line in body),
-            "\t\tbreak;",
-        ]
-        pinned = "true" if call.pinned else "false"
-        cases += [f"\tcase REPRO_PUT({number}):", f"\t\trelease({number}, {pinned});", "\t\treturn 0;"]
-    released = [
-        f"\trelease({number}, {'true' if call.pinned else 'false'});"
-        for number, call in enumerate(made.calls)
-    ]
-    text = snippet("module.c").replace("@CALLS@", "\n".join(cases))
-    return text.replace("@RELEASES@", "\n".join(released))
-
-
 def _makefile(made: Translation) -> str:
-    module = (
+    build = (
         "\nKDIR ?= /lib/modules/$(shell uname -r)/build\n\nmodule:\n\t$(MAKE) -C $(KDIR) M=$(CURDIR) modules\n"
         if made.uses_module
         else ""
     )
     goals = "repro module" if made.uses_module else "repro"
-    header = f" {HEADER}" if made.uses_module else ""
+    included = f" {HEADER}" if made.uses_module else ""
     return (
         f"# SPDX-License-Identifier: GPL-2.0\nCFLAGS ?= -O2\nCFLAGS += -Wall -Wextra\n\nall: {goals}\n\n"
-        f"repro: {PROGRAM}{header}\n\t$(CC) $(CFLAGS) -static -o $@ {PROGRAM}\n{module}\n"
+        f"repro: {PROGRAM}{included}\n\t$(CC) $(CFLAGS) -static{' -pthread' if made.threads else ''} -o $@ {PROGRAM}\n{build}\n"
         f"clean:\n\trm -f repro *.o *.ko *.mod* .*.cmd Module.symvers modules.order\n\n"
         f".PHONY: all clean{' module' if made.uses_module else ''}\n"
     )

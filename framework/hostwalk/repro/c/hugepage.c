@@ -1,14 +1,3 @@
-static void set(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0) {
-		perror(path);
-		exit(3);
-	}
-	close(fd);
-}
-
 /* What one entry of a pmd maps, as one huge page: so many pages. */
 static char *huge_page(long pages)
 {
@@ -21,11 +10,11 @@ static char *huge_page(long pages)
 		exit(3);
 	}
 	set("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
-	set("/proc/sys/vm/compact_memory", "1");
-	if (madvise(start, size, MADV_HUGEPAGE)) {
-		perror("madvise");
+	if (!write_text("/proc/sys/vm/compact_memory", "1") || madvise(start, size, MADV_HUGEPAGE)) {
+		perror("no huge page");
 		exit(3);
 	}
 	*(volatile char *)start = 1;
+	put_back();
 	return start;
 }

@@ -1,5 +1,3 @@
-static long page;
-
 static char *map(char *at, long pages, int prot, int flags, int fd, long offset)
 {
 	char *start = mmap(at, pages * page, prot, flags, fd, offset);

@@ -6,20 +6,6 @@
 #include <linux/types.h>
 
 #define REPRO_TYPE 'R'
-#define REPRO_CALLS @COUNT@
-#define REPRO_PAGES 64
-
-/* A call for nr pages from start; what it returned, how many it gave, and their page frames. */
-struct repro_pages {
-	__u64 start;
-	__s64 nr;
-	__s64 ret;
-	__s64 filled;
-	__u64 pfn[REPRO_PAGES];
-};
-
-#define REPRO_CALL(n) _IOWR(REPRO_TYPE, n, struct repro_pages)
-#define REPRO_PUT(n) _IOWR(REPRO_TYPE, 0x40 + (n), struct repro_pages)
-#define REPRO_COUNT _IOWR(REPRO_TYPE, 0x80, struct repro_pages)
+@PARTS@
 
 #endif

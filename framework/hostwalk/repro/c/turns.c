@@ -34,9 +34,3 @@ static int turn(struct child *child, int childs)
 		exit(child->pid ? 3 : 0);
 	return 0;
 }
-
-static void turned(struct child *child)
-{
-	if (write(child->pid ? child->to_child[1] : child->to_parent[1], "", 1) != 1)
-		exit(3);
-}

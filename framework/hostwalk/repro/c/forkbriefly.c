@@ -1,0 +1,9 @@
+/* Fork a child that ends at once. */
+static long fork_briefly(void)
+{
+	long pid = fork();
+
+	if (!pid)
+		_exit(0);
+	return pid;
+}
