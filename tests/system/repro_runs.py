@@ -21,11 +21,12 @@ class Executed:
 
 
 def execute(agent: Agent, program: Path) -> Executed:
-    """Run a static program in a process of the guest, as root."""
+    """Run a static program in a process of the guest, as root; its input is at its end."""
     with agent.spawn() as writer:
         _write(writer, program.read_bytes())
         with agent.spawn() as runner:
             fd = runner.open(OUTPUT, "O_RDWR|O_CREAT|O_TRUNC")
+            runner.call("dup3", runner.open("/dev/null", "O_RDONLY"), 0, 0)
             runner.call("dup3", fd, 1, 0)
             runner.call("dup3", fd, 2, 0)
             status = _exec(runner)

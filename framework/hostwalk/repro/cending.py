@@ -8,7 +8,7 @@ from hostwalk.repro.ccontext import Context
 from hostwalk.repro.csight import Condition, Unseen
 from hostwalk.repro.csteps import access, expression
 from hostwalk.repro.ctext import quoted
-from hostwalk.repro.cvalues import text_of
+from hostwalk.repro.cvalues import said, text_of
 from hostwalk.repro.edits import is_expectation, last_assertion
 
 _WHERE = "in QEMU's monitor: gva2gpa and xp; in crash(8): vtop; with drgn: follow_phys()"
@@ -43,7 +43,7 @@ def asserted(to: Context, node: ast.Assert) -> None:
         return
     to.declare("int kept;")
     to.line(*_judged(condition))
-    told = quoted(f"{ast.unparse(node.test)}: ")
+    told = quoted(f"{said(node.test)}: ")
     to.line(f'printf("%s%s\\n", {told}, kept ? "it holds" : "it does not hold");')
     to.line(*(["return kept ? 0 : 1;"] if last else ["if (!kept)", "\treturn 3;"]))
 
@@ -62,7 +62,7 @@ def refused(to: Context, call: ast.Call) -> None:
     """Do the step that is refused, although it had to succeed; raises UsageError."""
     errno = to.script.shows.seen[0]
     to.need("verdict")
-    to.line(f"return verdict({expression(to, call)}, {errno}, {quoted(ast.unparse(call))});")
+    to.line(f"return verdict({expression(to, call)}, {errno}, {quoted(said(call))});")
 
 
 def faulted(to: Context, call: ast.Call) -> None:
@@ -72,7 +72,7 @@ def faulted(to: Context, call: ast.Call) -> None:
     to.need("faulted")
     attempt(to, call)
     to.line("if (!caught.si_signo)", "\treturn 0;")
-    to.line(f"return faulted({signal}, {code or '0'}, {quoted(ast.unparse(call))}) ? 1 : 3;")
+    to.line(f"return faulted({signal}, {code or '0'}, {quoted(said(call))}) ? 1 : 3;")
 
 
 def attempt(to: Context, call: ast.Call) -> None:
@@ -85,7 +85,7 @@ def expected_fault(to: Context, expected: ast.Call, call: ast.Call) -> str:
     to.need("faulted")
     attempt(to, call)
     code = text_of(expected.args[1]) if len(expected.args) > 1 else "0"
-    return f"faulted({text_of(expected.args[0])}, {code}, {quoted(ast.unparse(call))})"
+    return f"faulted({text_of(expected.args[0])}, {code}, {quoted(said(call))})"
 
 
 def ending(to: Context) -> None:

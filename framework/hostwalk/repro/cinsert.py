@@ -7,8 +7,8 @@ import re
 
 from hostwalk.repro.ccontext import Context
 from hostwalk.repro.cinsertions import BLOCKS, CALLS, FAULTS, KINDS, PROTS, WITHOUT_PAGES, Insertion, OwnPages
-from hostwalk.repro.ctext import quoted
-from hostwalk.repro.cvalues import Place, arguments, int_of, is_on, method_of, text_of
+from hostwalk.repro.ctext import quoted, taken_in_module
+from hostwalk.repro.cvalues import Place, arguments, int_of, is_on, method_of, said, text_of
 from hostwalk.repro.edits import attributes_of
 
 METHODS = ("alloc_pages", "free_pages", "insert", "insert_result")
@@ -46,21 +46,22 @@ def _alloc(to: Context, call: ast.Call, name: str) -> None:
     number = len(to.made.own)
     if kind not in KINDS or not 0 < nr <= _EVERY_PAGE or number == MOST or (kind in ("slab", "anon", "mapped") and nr > 1):
         raise to.values.no(call)
-    own = OwnPages(name or f"own_pages_{number}", kind, nr, order)
+    name = name or f"own_pages_{number}"
+    own = OwnPages(f"{name}_" if name in taken_in_module() else name, kind, nr, order)
     to.made.own.append(own)
-    to.values.own[own.name] = own
+    to.values.own[name] = own
     given_at = f", {to.values.number(given['addr'])}" if own.is_of_process else ""
-    to.line(f"must(ioctl(device(), REPRO_ALLOC({number}){given_at}), {quoted(ast.unparse(call))});")
-    if "pfns" in attributes_of(to.script.function, own.name):
+    to.line(f"must(ioctl(device(), REPRO_ALLOC({number}){given_at}), {quoted(said(call))});")
+    if "pfns" in attributes_of(to.script.function, name):
         to.made.asks.add("pfns")
-        to.declare(f"long long {own.name}_pfns[{nr}];")
-        to.line(f"must(ioctl(device(), REPRO_PFNS({number}), {own.name}_pfns), {quoted(f'{own.name}.pfns')});")
+        to.declare(f"long long {name}_pfns[{nr}];")
+        to.line(f"must(ioctl(device(), REPRO_PFNS({number}), {name}_pfns), {quoted(f'{name}.pfns')});")
 
 
 def _free(to: Context, call: ast.Call, _name: str) -> None:
     own = _own(to, call, call.args[0])
     to.made.asks.add("free")
-    to.line(f"must(ioctl(device(), REPRO_FREE({to.made.own.index(own)})), {quoted(ast.unparse(call))});")
+    to.line(f"must(ioctl(device(), REPRO_FREE({to.made.own.index(own)})), {quoted(said(call))});")
 
 
 def _own(to: Context, call: ast.Call, node: ast.expr) -> OwnPages:
@@ -149,4 +150,4 @@ def _kernel_bytes(to: Context, call: ast.Call, node: ast.expr | None) -> str:
 
 
 def _comment(call: ast.Call) -> str:
-    return ast.unparse(call).replace("*/", "* /")
+    return said(call).replace("*/", "* /")

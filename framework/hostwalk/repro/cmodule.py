@@ -70,6 +70,7 @@ def module(made: Translation) -> str:
 
 def _includes(made: Translation, text: str) -> str:
     names = {*PLAIN, *({"version.h"} if "LINUX_VERSION_CODE" in text or made.calls else ())}
+    names |= {"io.h"} if any(each.call == "vm_iomap_memory" for each in made.insertions) else set()
     names |= {"slab.h"} if any(own.kind == "slab" for own in made.own) else set()
     lines = [f"#include <linux/{name}>" for name in sorted(names)]
     if _has_mixed(made):

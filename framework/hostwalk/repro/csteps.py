@@ -9,7 +9,7 @@ from hostwalk.repro import cinsert, csettings
 from hostwalk.repro.ccalls import GUP, map_rest, module_call, syscall
 from hostwalk.repro.ccontext import Context
 from hostwalk.repro.ctext import quoted
-from hostwalk.repro.cvalues import Place, arguments, int_of, is_on, method_of, owner_of, text_of
+from hostwalk.repro.cvalues import Place, arguments, int_of, is_on, method_of, owner_of, said, text_of
 from hostwalk.repro.edits import attributes_of
 from hostwalk.repro.pin import Pin
 from hostwalk.target import granule_of
@@ -82,7 +82,7 @@ def _called(to: Context, call: ast.Call, name: str) -> None:
         given = arguments(call, ("path", "flags"))
         csettings.before_opening(to, to.values.text(given["path"]), text_of(given.get("flags", ast.Constant("O_RDWR"))))
     made = syscall(to.values, call)
-    text = made if method == "syscall" else f"must({made}, {quoted(ast.unparse(call))})"
+    text = made if method == "syscall" else f"must({made}, {quoted(said(call))})"
     to.line(f"{_named(to, name)}{text};")
 
 
@@ -90,7 +90,7 @@ def _sized_file(to: Context, call: ast.Call, name: str) -> None:
     """Make a file without a name, and give it its size."""
     name = name or to.fresh("fd")
     empty = ast.Call(call.func, [], call.keywords)
-    to.line(f"{_named(to, name)}must({syscall(to.values, empty)}, {quoted(ast.unparse(call))});")
+    to.line(f"{_named(to, name)}must({syscall(to.values, empty)}, {quoted(said(call))});")
     to.line(f"must(ftruncate({name}, {int_of(call.args[0])} * page), {quoted('ftruncate')});")
 
 
@@ -148,7 +148,7 @@ def _mapping(to: Context, call: ast.Call, room: str = "") -> str:
 def _mremap(to: Context, call: ast.Call, name: str) -> None:
     given = arguments(call, ("area", "pages"))
     to.declare(f"char *{name};")
-    to.line(f"{name} = (char *)must((long){_mremapped(to, given, call)}, {quoted(ast.unparse(call))});")
+    to.line(f"{name} = (char *)must((long){_mremapped(to, given, call)}, {quoted(said(call))});")
     old = to.values.place(given["area"])
     to.values.areas[name] = Place(name, int_of(given["pages"]), old.is_inserted)
 

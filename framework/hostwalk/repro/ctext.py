@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 _PLACE = Path(__file__).parent / "c"
@@ -44,8 +45,17 @@ COLUMNS = {"present": "pagemap_present", "pfns": "pagemap_pfn", "refcounts": "re
 
 def taken() -> frozenset[str]:
     """Return the names that a script's values cannot have in a program: the pieces' own, the library's, words of C."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(_PLACE.glob("*.c")))
-    return frozenset(_DEFINED.findall(text)) | frozenset(_WORDS.split())
+    return _defined(lambda name: not name.endswith("module.c")) | frozenset(_WORDS.split())
+
+
+def taken_in_module() -> frozenset[str]:
+    """Return the names that a module's pages cannot have."""
+    return _defined(lambda name: name.endswith("module.c")) | {"current", "jiffies", "page", "repro_fops"}
+
+
+def _defined(wanted: Callable[[str], bool]) -> frozenset[str]:
+    pieces = (path for path in _PLACE.glob("*.c") if wanted(path.name))
+    return frozenset(name for path in pieces for name in _DEFINED.findall(path.read_text(encoding="utf-8")))
 
 
 def snippet(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Values:
         """Return the error for what has no counterpart."""
         line = getattr(node, "lineno", 0)
         return UsageError(
-            f"{self.script}, line {line}: this step has no counterpart in C: {ast.unparse(node)}",
+            f"{self.script}, line {line}: this step has no counterpart in C: {said(node)}",
             remedy=_REMEDY,
         )
 
@@ -135,6 +136,30 @@ class Values:
             return f"(char *)({self.number(node.elts[0])}), {self.number(node.elts[1])}"
         place = self.place(node)
         return f"{place.start}, {place.pages} * page"
+
+
+class Renaming(ast.NodeTransformer):
+    """Gives values other names, whose own mean something in C; :func:`said` still says the own."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        if node.id not in self._names:
+            return node
+        made = ast.copy_location(ast.Name(f"{node.id}_", node.ctx), node)
+        made._own = node.id  # type: ignore[attr-defined]
+        return made
+
+
+class _Own(ast.NodeTransformer):
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(getattr(node, "_own", node.id), node.ctx)
+
+
+def said(node: ast.AST) -> str:
+    """Return a part of a script as it is written there."""
+    return ast.unparse(_Own().visit(copy.deepcopy(node)))
 
 
 def arguments(call: ast.Call, names: tuple[str, ...]) -> dict[str, ast.expr]:

@@ -11,7 +11,7 @@ from hostwalk.repro.ccalls import GUP
 from hostwalk.repro.ccontext import Context, Translation
 from hostwalk.repro.csight import Sight
 from hostwalk.repro.ctext import quoted, taken
-from hostwalk.repro.cvalues import Values, method_of, owner_of, text_of
+from hostwalk.repro.cvalues import Renaming, Values, method_of, owner_of, said, text_of
 from hostwalk.repro.edits import is_expectation
 from hostwalk.repro.script import Script
 
@@ -21,7 +21,7 @@ _TEXT = re.compile(r'"(?:\\.|[^"\\])*"')
 
 def translate(script: Script) -> Translation:
     """Return a script's function in C; raises UsageError for a step that has no counterpart."""
-    renamed = script.with_function(_Renamed(taken()).visit(copy.deepcopy(script.function)))
+    renamed = script.with_function(Renaming(taken()).visit(copy.deepcopy(script.function)))
     values = Values(script.path)
     sight = Sight(values, cinsert.may_be_pfnmaps(renamed.function))
     return _Translator(Context(renamed, values, sight)).translate()
@@ -35,16 +35,6 @@ def _without_unused(made: Translation) -> None:
         if len(uses) == 1 and uses[0].lstrip().startswith(f"{name} = "):
             made.declarations.remove(declared)
             made.replace(uses[0], uses[0].replace(f"{name} = ", "", 1))
-
-
-class _Renamed(ast.NodeTransformer):
-    """Gives values other names whose own mean something in C; ``subject`` and ``witness`` are no values."""
-
-    def __init__(self, names: frozenset[str]) -> None:
-        self._names = names
-
-    def visit_Name(self, node: ast.Name) -> ast.Name:
-        return ast.copy_location(ast.Name(f"{node.id}_", node.ctx), node) if node.id in self._names else node
 
 
 class _Translator:
@@ -173,4 +163,4 @@ class _Translator:
         if len(expected.args) != 1:
             raise self._to.values.no(expected)
         made = csteps.expression(self._to, call)
-        return f"refused({made}, {text_of(expected.args[0])}, {quoted(ast.unparse(call))})"
+        return f"refused({made}, {text_of(expected.args[0])}, {quoted(said(call))})"
