@@ -117,7 +117,8 @@ def _rlimit(values: Values, call: ast.Call) -> str:
 
 def _msync(values: Values, call: ast.Call) -> str:
     given = arguments(call, ("place", "flags"))
-    return f"msync({values.span(given['place'])}, {_flagged('MS_', text_of(given.get('flags', ast.Constant('SYNC'))))})"
+    flags = text_of(given.get("flags", ast.Constant("SYNC")))
+    return f"msync({values.span(given['place'])}, {_flagged('MS_', flags)})"
 
 
 def _mlock2(values: Values, call: ast.Call) -> str:
@@ -134,6 +135,7 @@ _SYSCALLS: dict[str, Make] = {
     "mlockall": lambda _values, call: f"mlockall({' | '.join('MCL_' + text_of(arg).upper() for arg in call.args)})",
     "munlockall": lambda _values, _call: "munlockall()", "memfd": _memfd, "open": _open,
     "ftruncate": lambda values, call: f"ftruncate({values.number(call.args[0])}, {values.number(call.args[1])} * page)",
-    "write": _write, "rlimit": _rlimit, "msync": _msync, "close": lambda values, call: f"close({values.number(call.args[0])})",
+    "write": _write, "rlimit": _rlimit, "msync": _msync,
+    "close": lambda values, call: f"close({values.number(call.args[0])})",
     "drop_privileges": lambda _values, _call: "setresuid(65534, 65534, 65534)", "call": _raw, "syscall": _raw,
 }  # fmt: skip

@@ -97,9 +97,10 @@ class Context:
             self.made.threads[doer] += ["begin_step(self);", *map(_exiting, step), "end_step(self);"]
             self.made.lines[first:] = [f"step_of(&{doer});"]
         elif step and self.child in others:
-            begin = f"if (turn(&{self.child}, {int(doer == self.child)})) {{"
-            end = [] if step[-1].startswith("return ") else [f"\tturned(&{self.child});"]
-            self.made.lines[first:] = [begin, *(f"\t{line}" for line in step), *end, "}"]
+            begin = f"if (turn(&{self.child}, {int(doer == self.child)}))"
+            end = [] if step[-1].startswith("return ") else [f"turned(&{self.child});"]
+            inside = [f"\t{line}" for line in (*step, *end)]
+            self.made.lines[first:] = [begin, *inside] if len(inside) == 1 else [f"{begin} {{", *inside, "}"]
 
 
 def _exiting(line: str) -> str:

@@ -23,7 +23,9 @@ _EVERY_PAGE = 1 << 12
 
 def may_be_pfnmaps(function: ast.AST) -> bool:
     """Whether a script has mappings that /proc/PID/pagemap tells nothing of."""
-    calls = [each for each in ast.walk(function) if isinstance(each, ast.Call) and method_of(each) == "insert"]
+    calls = [
+        each for each in ast.walk(function) if isinstance(each, ast.Call) and method_of(each) == "insert"
+    ]
     first = [text_of(call.args[0]) for call in calls if call.args and isinstance(call.args[0], ast.Constant)]
     pfnmap = any(keyword.arg == "pfnmap" for call in calls for keyword in call.keywords)
     return pfnmap or any(name in WITHOUT_PAGES for name in first)
@@ -44,7 +46,8 @@ def _alloc(to: Context, call: ast.Call, name: str) -> None:
     order = int_of(given.get("order", ast.Constant(0))) if kind in BLOCKS else 0
     nr = 1 << order if kind in BLOCKS else int_of(given.get("nr", ast.Constant(1)))
     number = len(to.made.own)
-    if kind not in KINDS or not 0 < nr <= _EVERY_PAGE or number == MOST or (kind in ("slab", "anon", "mapped") and nr > 1):
+    is_one = kind in ("slab", "anon", "mapped")
+    if kind not in KINDS or not 0 < nr <= (1 if is_one else _EVERY_PAGE) or number == MOST:
         raise to.values.no(call)
     name = name or f"own_pages_{number}"
     own = OwnPages(f"{name}_" if name in taken_in_module() else name, kind, nr, order)
@@ -131,7 +134,7 @@ def _makes_sense(made: Insertion, given: dict[str, ast.expr]) -> bool:
     return (
         made.call in CALLS and made.when in whens and made.pgprot in PROTS and made.number < MOST
         and not given.keys() - _OPTIONS and now == ("at" in given) and not (now and made.preparing)
-        and 0 <= made.first and 0 <= made.nr
+        and made.first >= 0 and made.nr >= 0
     )  # fmt: skip
 
 

@@ -171,7 +171,9 @@ class Insertion:
                 return f"{head}\treturn vm_iomap_memory(vma, {phys}, {size});\n}}\n"
             case "remap_pfn_range":
                 made = f"remap_pfn_range(vma, addr, page_to_pfn({self._page('0')}),"
-                return f"{head}{self._addr}\n\treturn {made}\n\t\t\t       {size}, {_PROTS[self.pgprot]});\n}}\n"
+                return (
+                    f"{head}{self._addr}\n\treturn {made}\n\t\t\t       {size}, {_PROTS[self.pgprot]});\n}}\n"
+                )
             case "vm_insert_pages":
                 return f"{head}{self._addr}{self._batch()}}}\n"
         return f"{head}{self._addr}{self._single() if self._is_single else self._one_by_one()}}}\n"

@@ -57,7 +57,14 @@ def _requests(made: Translation) -> list[str]:
 
 def module(made: Translation) -> str:
     """Return the module's source."""
-    parts = [*_compat(made), *_pages(made), *_insertions(made), *_answers(made), *_ioctls(made), *_files(made)]
+    parts = [
+        *_compat(made),
+        *_pages(made),
+        *_insertions(made),
+        *_answers(made),
+        *_ioctls(made),
+        *_files(made),
+    ]
     whole = snippet("module.c").replace("@PARTS@", "".join(f"{part.rstrip()}\n\n" for part in parts))
     for mark, text in (
         ("@INCLUDES@", _includes(made, whole)),
@@ -110,7 +117,11 @@ def _ioctls(made: Translation) -> list[str]:
     cases = _cases(made)
     if not made.calls:
         return [_switch("repro_ioctl", cases)]
-    first = "\tlong ret = insert_ioctl(file, cmd, arg);\n\n\tif (ret != -ENOTTY)\n\t\treturn ret;\n" if cases else "\n"
+    first = (
+        "\tlong ret = insert_ioctl(file, cmd, arg);\n\n\tif (ret != -ENOTTY)\n\t\treturn ret;\n"
+        if cases
+        else "\n"
+    )
     gup = snippet("gup_module.c").replace("@FIRST@", first).replace("@CALLS@", "\n".join(_gup_cases(made)))
     return [*([_switch("insert_ioctl", cases)] if cases else []), gup]
 
@@ -127,7 +138,8 @@ def _cases(made: Translation) -> list[str]:
     """Return the cases of all requests but those of get_user_pages."""
     cases: list[str] = []
     for number, own in enumerate(made.own):
-        cases += [f"case REPRO_ALLOC({number}):", f"\treturn repro_alloc_{own.name}({'arg' if own.is_of_process else ''});"]
+        given = "arg" if own.is_of_process else ""
+        cases += [f"case REPRO_ALLOC({number}):", f"\treturn repro_alloc_{own.name}({given});"]
         if "free" in made.asks:
             cases += [f"case REPRO_FREE({number}):", f"\trepro_free_{own.name}();", "\treturn 0;"]
         if "pfns" in made.asks:
@@ -172,7 +184,9 @@ def _files(made: Translation) -> list[str]:
     given_back = [_release(number, call.pinned) for number, call in enumerate(made.calls)]
     given_back += [f"repro_free_{own.name}();" for own in made.own]
     inside = "\n".join(f"\t{line}" for line in given_back)
-    release = f"static int repro_release(struct inode *inode, struct file *file)\n{{\n{inside}\n\treturn 0;\n}}"
+    release = (
+        f"static int repro_release(struct inode *inode, struct file *file)\n{{\n{inside}\n\treturn 0;\n}}"
+    )
     return [*([_mmap(made)] if "arm" in made.asks else []), *([release] if given_back else [])]
 
 

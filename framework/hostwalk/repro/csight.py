@@ -21,7 +21,7 @@ class Unseen(Exception):  # noqa: N818
 
 @dataclass
 class Look:
-    """How a program looks at something: what it declares, what it does, which helpers it needs, what it asks."""
+    """How a program looks at something: what it declares and does, which helpers it needs, what it asks the module."""
 
     variable: str
     declaration: str
@@ -32,7 +32,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Condition:
-    """What is asserted: an expression, for each of ``pages`` pages if it is of columns; ``any`` page will do, or all."""
+    """What is asserted: an expression; if it is of columns, for each of ``pages`` pages, or for ``any`` of them."""
 
     text: str
     pages: int | None = None
@@ -69,7 +69,7 @@ class Sight:
         if not _is_own(call) or kind not in ("pages", "vma", "mm", "frames"):
             return []
         for attr in sorted(attributes):
-            look = self._look(f"{name}_{attr}", kind, call.args[0] if call.args else ast.Name("subject"), attr)
+            look = self._look(f"{name}_{attr}", kind, call.args[0], attr)
             if look is not None:
                 found.append(look)
         return found
@@ -187,12 +187,16 @@ class Sight:
                 return self._combined(self.value(left), OPERATORS[type(op)], self.value(right))
             case ast.Constant(value=str() as text) if text.startswith("E"):
                 return Value(f"-{text}")
+        return Value(self._number(node))
+
+    def _number(self, node: ast.expr) -> str:
+        match node:
             case ast.Name(id=name) if name in self.values.numbers:
-                return Value(name)
+                return name
             case ast.UnaryOp() | ast.Constant(value=int()):
-                return Value(self.values.number(node))
+                return self.values.number(node)
             case ast.Call(args=[name]) if method_of(node) == "layout" and text_of(name) in _FAULTS:
-                return Value(f"{_FAULTS[text_of(name)]:#x}")
+                return f"{_FAULTS[text_of(name)]:#x}"
         raise Unseen
 
     def _subscript(self, of: Value, index: ast.expr) -> Value:
@@ -207,7 +211,7 @@ class Sight:
     def _listed(self, parts: list[Value]) -> Value:
         if not parts or any(part.pages is not None for part in parts):
             raise Unseen
-        return Value(f"(long long[]){{ {', '.join(part.text for part in parts)} }}{_EACH}", len(parts))
+        return Value(f"((long long[]){{ {', '.join(part.text for part in parts)} }}){_EACH}", len(parts))
 
     def _combined(self, left: Value, operator: str, right: Value) -> Value:
         pages = {value.pages for value in (left, right) if value.pages is not None}
@@ -235,22 +239,28 @@ class Sight:
 
 
 def _is_own(call: ast.Call) -> bool:
-    """Whether a reading is of the process itself: ``of=`` names no other."""
-    return all(
-        keyword.arg == "of" and isinstance(keyword.value, ast.Name) and keyword.value.id == "subject"
-        for keyword in call.keywords
-    )
+    """Whether a reading is of the process itself, and not of another."""
+    named = [keyword.value for keyword in call.keywords if keyword.arg == "of"]
+    named += call.args[:1] if method_of(call) == "mm" else []
+    of = [node.id if isinstance(node, ast.Name) else "" for node in named]
+    return bool(call.args) and len(call.keywords) <= 1 and set(of) <= {"subject"}
 
 
 def _column(variable: str, place: Place, attr: str, *, pfnmaps: bool) -> Look:
-    counts = attr == "refcounts"
-    at = f"{place.start} + i * page"
-    plain = f"{COLUMNS[attr]}({at})"
-    of_pfnmap = {"pfns": f"mapped_pfn({at})", "present": f"mapped_pfn({at}) >= 0", "refcounts": f"count_of(mapped_pfn({at}))"}
-    lines = ["settle();"] if counts else []
-    lines += [f"for (long i = 0; i < {place.pages}; i++)", f"\t{variable}[i] = {of_pfnmap[attr] if pfnmaps else plain};"]
-    helpers = {"refcount", "settle"} if counts else {COLUMNS[attr].removeprefix("pagemap_")}
+    at, counts = f"{place.start} + i * page", attr == "refcounts"
+    told = f"{COLUMNS[attr]}({at})"
+    helpers = {"refcount"} if counts else {COLUMNS[attr].removeprefix("pagemap_")}
     if pfnmaps:
-        helpers = {"mappedpfn", *({"settle", "countof"} if counts else ())}
+        ways = {
+            "pfns": "mapped_pfn({})",
+            "present": "mapped_pfn({}) >= 0",
+            "refcounts": "count_of(mapped_pfn({}))",
+        }
+        told, helpers = ways[attr].format(at), {"mappedpfn", *(["countof"] if counts else [])}
+    lines = ["settle();"] if counts else []
+    lines += [f"for (long i = 0; i < {place.pages}; i++)", f"\t{variable}[i] = {told};"]
     asks = {"count"} if counts else set()
-    return Look(variable, f"long long {variable}[{place.pages}];", lines, helpers, asks | ({"pfn"} if pfnmaps else set()))
+    return Look(
+        variable, f"long long {variable}[{place.pages}];", lines, helpers | ({"settle"} if counts else set()),
+        asks | ({"pfn"} if pfnmaps else set()),
+    )  # fmt: skip

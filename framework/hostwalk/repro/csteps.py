@@ -80,7 +80,9 @@ def _called(to: Context, call: ast.Call, name: str) -> None:
         return
     if method == "open":
         given = arguments(call, ("path", "flags"))
-        csettings.before_opening(to, to.values.text(given["path"]), text_of(given.get("flags", ast.Constant("O_RDWR"))))
+        csettings.before_opening(
+            to, to.values.text(given["path"]), text_of(given.get("flags", ast.Constant("O_RDWR")))
+        )
     made = syscall(to.values, call)
     text = made if method == "syscall" else f"must({made}, {quoted(said(call))})"
     to.line(f"{_named(to, name)}{text};")

@@ -69,9 +69,11 @@ class Values:
 
     def place_at(self, node: ast.expr) -> Place:
         """Return an area, or the page at an address; raises UsageError."""
-        is_area = isinstance(node, ast.Subscript | ast.Call) or (isinstance(node, ast.Attribute) and node.attr == "area")
-        if is_area or (isinstance(node, ast.Name) and node.id in self.areas):
-            return self.place(node)
+        match node:
+            case ast.Subscript() | ast.Call() | ast.Attribute(attr="area"):
+                return self.place(node)
+            case ast.Name(id=name) if name in self.areas:
+                return self.place(node)
         return Place(f"(char *)({self.number(node)})", 1)
 
     def _within(self, of: Place, first: int, pages: int) -> Place:
@@ -145,6 +147,7 @@ class Renaming(ast.NodeTransformer):
         self._names = names
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
+        """Rename it, if its name is one of those."""
         if node.id not in self._names:
             return node
         made = ast.copy_location(ast.Name(f"{node.id}_", node.ctx), node)

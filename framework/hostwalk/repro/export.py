@@ -24,13 +24,15 @@ PROGRAM, MODULE, HEADER, MAKEFILE, KBUILD = (
 )
 WIDTH = 76
 _ORDER = (
-    "must", "turns", "turned", "endchild", "forkbriefly", "threads", "endthread", "settings", "set", "number", "mount", "page", "map",
-    "astride", "hugepage", "scratch", "store", "load", "refused", "verdict", "faulted", "vmflags", "status", "pagemap",
-    "present", "pfn", "settle", "device", "gup", "insert", "insertnow", "mappedpfn", "refcount", "countof", "kmsg",
+    "must", "turns", "turned", "endchild", "forkbriefly", "threads", "endthread", "settings", "set", "number", "mount",
+    "page", "map", "astride", "hugepage", "scratch", "store", "load", "refused", "verdict", "faulted", "vmflags",
+    "status", "pagemap", "present", "pfn", "settle", "device", "gup", "insert", "insertnow", "mappedpfn", "refcount",
+    "countof", "kmsg",
 )  # fmt: skip
 _NEEDS = {
     "gup": ("device", "must"), "refcount": ("device", "must", "pagemap", "pfn"), "present": ("pagemap",),
-    "pfn": ("pagemap",), "hugepage": ("set", "settings", "map"), "astride": ("map",), "set": ("settings",), "number": ("settings",),
+    "pfn": ("pagemap",), "hugepage": ("set", "settings", "map"), "astride": ("map",), "set": ("settings",),
+    "number": ("settings",),
     "insertnow": ("insert",), "mappedpfn": ("pagemap", "pfn", "device", "must"), "countof": ("device", "must"),
 }  # fmt: skip
 
@@ -65,7 +67,8 @@ def _program(script: Script, made: Translation) -> str:
     parts = [
         _opening(script, made), "#define _GNU_SOURCE", *headers, *own, "",
         *(snippet(f"{name}.c") for name in _ORDER if name in used), *(_threads(made) if made.threads else []),
-        "int main(void)", "{", *([] if made.threads else [*_indented(made.declarations), ""]), *_indented(made.lines), "}", "",
+        "int main(void)", "{", *([] if made.threads else [*_indented(made.declarations), ""]), *_indented(made.lines),
+        "}", "",
     ]  # fmt: skip
     return "\n".join(parts)
 
@@ -122,9 +125,10 @@ def _makefile(made: Translation) -> str:
     )
     goals = "repro module" if made.uses_module else "repro"
     included = f" {HEADER}" if made.uses_module else ""
+    link = f"-static{' -pthread' if made.threads else ''} -o $@ {PROGRAM}"
     return (
         f"# SPDX-License-Identifier: GPL-2.0\nCFLAGS ?= -O2\nCFLAGS += -Wall -Wextra\n\nall: {goals}\n\n"
-        f"repro: {PROGRAM}{included}\n\t$(CC) $(CFLAGS) -static{' -pthread' if made.threads else ''} -o $@ {PROGRAM}\n{build}\n"
+        f"repro: {PROGRAM}{included}\n\t$(CC) $(CFLAGS) {link}\n{build}\n"
         f"clean:\n\trm -f repro *.o *.ko *.mod* .*.cmd Module.symvers modules.order\n\n"
         f".PHONY: all clean{' module' if made.uses_module else ''}\n"
     )

@@ -88,7 +88,8 @@ class _Translator:
     def _duplicate(self, call: ast.Call, name: str) -> str:
         """Make a child or a thread; raises UsageError where there is one already that steps would wait for."""
         to, kind = self._to, method_of(call)
-        if call.args or call.keywords or owner_of(call) != "subject" or to.child or (kind == "fork" and to.made.threads):
+        waits = to.child or (kind == "fork" and to.made.threads)
+        if call.args or call.keywords or owner_of(call) != "subject" or waits:
             raise to.values.no(call)
         name = name or to.fresh({"fork": "child"}.get(kind, kind))
         if kind == "fork":
@@ -150,7 +151,11 @@ class _Translator:
         *before, last = node.body
         for each in before:
             self._statement(each)
-        if not isinstance(call, ast.Call) or not isinstance(last, ast.Expr) or not isinstance(last.value, ast.Call):
+        if (
+            not isinstance(call, ast.Call)
+            or not isinstance(last, ast.Expr)
+            or not isinstance(last.value, ast.Call)
+        ):
             raise to.values.no(node)
         if method_of(call) == "refuses":
             text = self._refusal(call, last.value)

@@ -51,6 +51,7 @@ static struct child fork_child(void)
 		perror("pipe");
 		exit(3);
 	}
+	fflush(stdout);
 	child.pid = fork();
 	if (child.pid < 0) {
 		perror("fork");
@@ -73,10 +74,78 @@ static int turn(struct child *child, int childs)
 	return 0;
 }
 
-static void turned(struct child *child)
+/* Files of one value that are set for a while; what was there is put back, at the end at the latest. */
+static struct setting {
+	char path[256];
+	char old[64];
+} settings[16];
+static int nr_settings;
+static pid_t setter;
+
+static int write_text(const char *path, const char *text)
 {
-	if (write(child->pid ? child->to_child[1] : child->to_parent[1], "", 1) != 1)
+	int fd = open(path, O_WRONLY);
+	int done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+/* Of "always [madvise] never" the word in brackets. */
+static int read_text(const char *path, char *text, int size)
+{
+	int fd = open(path, O_RDONLY);
+	int got = fd < 0 ? -1 : read(fd, text, size - 1);
+	char *chosen;
+
+	if (fd >= 0)
+		close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	chosen = strchr(text, '[');
+	if (chosen && strchr(chosen, ']')) {
+		*strchr(chosen, ']') = '\0';
+		memmove(text, chosen + 1, strlen(chosen));
+	}
+	return got > 0;
+}
+
+static void put_back(void)
+{
+	struct setting *last = &settings[--nr_settings];
+
+	if (!write_text(last->path, last->old))
+		perror(last->path);
+}
+
+static void put_all_back(void)
+{
+	while (nr_settings && getpid() == setter)
+		put_back();
+}
+
+/* Remember what is in a file, if it tells. */
+static int keep(const char *path)
+{
+	struct setting *next = &settings[nr_settings];
+
+	if (nr_settings == 16 || !read_text(path, next->old, sizeof(next->old)))
+		return 0;
+	snprintf(next->path, sizeof(next->path), "%s", path);
+	if (!setter)
+		atexit(put_all_back);
+	setter = getpid();
+	nr_settings++;
+	return 1;
+}
+
+/* Set a file until it is put back. */
+static void set(const char *path, const char *text)
+{
+	if (!keep(path) || !write_text(path, text)) {
+		perror(path);
 		exit(3);
+	}
 }
 
 static long page;
@@ -92,17 +161,6 @@ static char *map(char *at, long pages, int prot, int flags, int fd, long offset)
 	return start;
 }
 
-static void set(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0) {
-		perror(path);
-		exit(3);
-	}
-	close(fd);
-}
-
 /* What one entry of a pmd maps, as one huge page: so many pages. */
 static char *huge_page(long pages)
 {
@@ -115,12 +173,12 @@ static char *huge_page(long pages)
 		exit(3);
 	}
 	set("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
-	set("/proc/sys/vm/compact_memory", "1");
-	if (madvise(start, size, MADV_HUGEPAGE)) {
-		perror("madvise");
+	if (!write_text("/proc/sys/vm/compact_memory", "1") || madvise(start, size, MADV_HUGEPAGE)) {
+		perror("no huge page");
 		exit(3);
 	}
 	*(volatile char *)start = 1;
+	put_back();
 	return start;
 }
 
@@ -149,11 +207,16 @@ int main(void)
 {
 	char *area;
 	struct repro_pages pins;
+	int kept;
 	struct child child;
 
 	page = sysconf(_SC_PAGESIZE);
 	area = huge_page(512);
 	pins = gup(REPRO_CALL(0), area, 1);
+	kept = pins.ret == 1;
+	printf("%s%s\n", "pins.returned == area[0].pages: ", kept ? "it holds" : "it does not hold");
+	if (!kept)
+		return 3;
 	child = fork_child();
 	if (turn(&child, 0)) {
 		printf("%s\n", "only from outside can be seen: does not hold: (theirs.writable, ours.writable, ours.exclusive) == (0, 0, 0) (1 == 0)");
@@ -163,6 +226,5 @@ int main(void)
 		fflush(stdout);
 		getchar();
 		return 2;
-		turned(&child);
 	}
 }

@@ -79,7 +79,6 @@ int main(void)
 	area = map(NULL, 5, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	must(munmap(area + 4 * page, 1 * page), "subject.munmap(area[4:])");
 	pins = gup(REPRO_CALL(0), area, 5);
-	kept = 1;
 	kept = (pins.ret == 4) && (pins.filled == 4);
 	printf("%s%s\n", "(pins.returned, pins.filled) == (4, 4): ", kept ? "it holds" : "it does not hold");
 	return kept ? 0 : 1;

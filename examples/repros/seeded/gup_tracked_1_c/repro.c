@@ -60,7 +60,7 @@ static void store(char *start, long pages, char byte)
 }
 
 /* A page's entry in /proc/self/pagemap: page frame in bits 54:0 (for root), present in bit 63. */
-static unsigned long long pagemap(const char *at)
+static unsigned long long pagemap_entry(const char *at)
 {
 	unsigned long long entry = 0;
 	int fd = open("/proc/self/pagemap", O_RDONLY);
@@ -76,7 +76,7 @@ static unsigned long long pagemap(const char *at)
 /* -1 where nothing is mapped. */
 static long long pagemap_pfn(const char *at)
 {
-	unsigned long long entry = pagemap(at);
+	unsigned long long entry = pagemap_entry(at);
 
 	return entry >> 63 ? (long long)(entry & ((1ULL << 55) - 1)) : -1;
 }
@@ -141,7 +141,6 @@ int main(void)
 	for (long i = 0; i < 1; i++)
 		before_refcounts[i] = refcount(area + i * page);
 	pins2 = gup(REPRO_CALL(0), area, 1);
-	kept = 1;
 	kept = pins2.ret == -EFAULT;
 	printf("%s%s\n", "pins2.errno == 'EFAULT': ", kept ? "it holds" : "it does not hold");
 	if (!kept)

@@ -1,5 +1,5 @@
 /* A page's entry in /proc/self/pagemap: page frame in bits 54:0 (for root), present in bit 63. */
-static unsigned long long pagemap(const char *at)
+static unsigned long long pagemap_entry(const char *at)
 {
 	unsigned long long entry = 0;
 	int fd = open("/proc/self/pagemap", O_RDONLY);

@@ -1,4 +1,4 @@
 static long long pagemap_present(const char *at)
 {
-	return pagemap(at) >> 63;
+	return pagemap_entry(at) >> 63;
 }

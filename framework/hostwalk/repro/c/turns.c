@@ -13,6 +13,7 @@ static struct child fork_child(void)
 		perror("pipe");
 		exit(3);
 	}
+	fflush(stdout);
 	child.pid = fork();
 	if (child.pid < 0) {
 		perror("fork");
