@@ -50,7 +50,7 @@ class Speaker:
             case None | bool() | float() | bytes():
                 return repr(value)
             case str():
-                return repr(str(value))
+                return self._text(str(value))
             case Area():
                 return self._area(value)
             case int():
@@ -58,6 +58,14 @@ class Speaker:
             case Column() | tuple() | list() | frozenset() | set():
                 return self._sequence(value, raw=raw)
         raise UnspeakableError(f"a {type(value).__name__} that did not come from a subject or the witness")
+
+    def _text(self, value: str) -> str:
+        """Return a text; one that begins with a path that a call has given, such as a mount point, by that name."""
+        for known, name in self._latest():
+            if isinstance(known, str) and known.startswith("/") and f"{value}/".startswith(f"{known}/"):
+                rest = value.removeprefix(known)
+                return f"{name} + {rest!r}" if rest else name
+        return repr(value)
 
     def _latest(self) -> Iterable[tuple[object, str]]:
         return [*reversed(self.known), *self.roots]
