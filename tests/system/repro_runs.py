@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,14 @@ class Executed:
 
     status: int
     output: str
+
+
+def compiled(place: Path) -> Path:
+    """Have the Makefile of an export build its program, no warning allowed; return it."""
+    words = ["make", "-C", place, "repro", "CFLAGS=-O2 -Wextra -Werror"]
+    made = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return place / "repro"
 
 
 def execute(agent: Agent, program: Path) -> Executed:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from failure_runs import Hostwalk
-from repro_runs import execute
+from repro_runs import compiled, execute
 
 from hostwalk.cache import Cache
 from hostwalk.image import build_module
@@ -147,13 +147,7 @@ def built(script: Script, here: Hostwalk) -> Path:
     place = here.place / f"c_{script.path.stem}"
     done = here.run("repro", "export", "--c", str(script.path), "-o", str(place), seconds=SECONDS)
     assert done.status == 0, done.text
-    made = subprocess.run(
-        ["make", "-C", place, "repro", "CFLAGS=-O2 -Wextra -Werror"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
+    compiled(place)
     return place
 
 

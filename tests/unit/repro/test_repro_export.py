@@ -199,8 +199,8 @@ def test_the_module_makes_just_the_calls() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        "\n    pages = subject.alloc_pages('order0')\n",
-        "\n    with subject.thread() as other:\n        other.munmap((4096, 4096))\n",
+        "\n    pages = subject.alloc_pages('order3')\n",
+        "\n    pid = subject.mincore(None)\n",
         "\n    with subject.fork(pidfd=1) as child:\n        pass\n",
         "\n    for n in range(3):\n        subject.mmap()\n",
         "\n    area = subject.mmap(aligned=8192)\n",
