@@ -14,7 +14,7 @@ GUP = (
     "get_user_pages", "get_user_pages_fast", "get_user_pages_unlocked", "pin_user_pages", "pin_user_pages_fast",
     "pin_user_pages_unlocked",
 )  # fmt: skip
-_NO_WORD = ("flags", "no_pages", "no_locked", "write_lock", "capacity")
+_NO_WORD = ("flags", "no_locked", "write_lock", "capacity")
 _MAP_FLAGS = {
     "populate": "MAP_POPULATE",
     "locked": "MAP_LOCKED",
@@ -36,11 +36,12 @@ def module_call(values: Values, call: ast.Call, options: dict[str, ast.expr]) ->
     if any(name in _NO_WORD for name in options):
         raise values.no(call)
     function = method_of(call)
+    pages = "NULL" if is_on(options.pop("no_pages", None)) else "held[call]"
     flags = " | ".join(f"FOLL_{name.upper()}" for name, on in options.items() if is_on(on)) or "0"
-    plain = f"in.ret = {function}(in.start, in.nr, {flags}, held[call]);"
+    plain = f"in.ret = {function}(in.start, in.nr, {flags}, {pages});"
     if function.endswith(("_fast", "_unlocked")):
         return ModuleCall(plain, function.startswith("pin_"))
-    older = plain.replace("held[call]);", "held[call], NULL);")
+    older = plain.replace(f"{pages});", f"{pages}, NULL);")
     versions = f"#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)\n{older}\n#else\n{plain}\n#endif"
     code = f"mmap_read_lock(current->mm);\n{versions}\nmmap_read_unlock(current->mm);"
     return ModuleCall(code, function.startswith("pin_"))

@@ -164,8 +164,10 @@ class _Translator:
         to.line(f"if (!{text})", f"\treturn {1 if node is cending.failing(to) else 3};")
 
     def _refusal(self, expected: ast.Call, call: ast.Call) -> str:
-        self._to.need("refused")
-        if len(expected.args) != 1:
+        helpers = {1: "refused", 2: "refused_either"}
+        errors = [text_of(error) for error in expected.args]
+        if len(errors) not in helpers:
             raise self._to.values.no(expected)
-        made = csteps.expression(self._to, call)
-        return f"refused({made}, {text_of(expected.args[0])}, {quoted(said(call))})"
+        helper, made = helpers[len(errors)], csteps.expression(self._to, call)
+        self._to.need(helper.replace("_", ""))
+        return f"{helper}({made}, {', '.join(errors)}, {quoted(said(call))})"

@@ -267,6 +267,26 @@ def test_a_step_that_had_to_succeed_is_the_failure(
 
 
 @needs_gcc
+@pytest.mark.parametrize(
+    ("first", "second", "status"), [("EINVAL", "EPERM", 0), ("EPERM", "EINVAL", 0), ("EPERM", "EIO", 3)]
+)
+def test_a_step_may_be_refused_in_one_of_two_ways(
+    tmp_path: Path, first: str, second: str, status: int
+) -> None:
+    block = f'    with subject.refuses("{first}", "{second}"):\n        subject.mmap(pages=0)\n'
+    rest = "    seen = witness.pages(area)\n    assert seen.present == 0\n"
+    compiled(export(script(f"\n    area = subject.mmap()\n{block}{rest}")).files, tmp_path)
+    done = subprocess.run([tmp_path / "repro"], capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == status, done.stdout
+
+
+def test_a_call_without_room_for_pages_gives_none_back() -> None:
+    text = module_of("\n    pins = subject.pin_user_pages_unlocked(4096, no_pages=True)\n    pins.unpin()\n")
+    assert "pin_user_pages_unlocked(in.start, in.nr, 0, NULL);" in text
+    assert "held_nr[call] = clamp_t(long, in.ret, 0, in.filled);" in text
+
+
+@needs_gcc
 def test_names_that_mean_something_in_c_are_others_there(tmp_path: Path) -> None:
     assert {"map", "page", "read", "int", "load", "put_back"} <= taken()
     body = "\n    map = subject.mmap(pages=1).touch()\n    int = witness.pages(map)\n    assert int.present == 1\n"

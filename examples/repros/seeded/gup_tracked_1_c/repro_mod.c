@@ -54,7 +54,7 @@ static long repro_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	}
 	for (in.filled = 0; in.filled < in.nr && held[call][in.filled];)
 		in.filled++;
-	held_nr[call] = clamp_t(long, in.ret, 0, REPRO_PAGES);
+	held_nr[call] = clamp_t(long, in.ret, 0, in.filled);
 	for (long i = 0; i < held_nr[call]; i++)
 		in.pfn[i] = page_to_pfn(held[call][i]);
 	return copy_to_user((void __user *)arg, &in, sizeof(in)) ? -EFAULT : 0;
