@@ -24,10 +24,10 @@ PROGRAM, MODULE, HEADER, MAKEFILE, KBUILD = (
 )
 WIDTH = 76
 _ORDER = (
-    "must", "turns", "turned", "endchild", "forkbriefly", "threads", "endthread", "settings", "set", "number", "mount",
-    "page", "map", "astride", "hugepage", "scratch", "store", "load", "refused", "refusedeither", "verdict", "faulted",
-    "vmflags", "status", "pagemap", "present", "pfn", "settle", "device", "gup", "insert", "insertnow", "mappedpfn", "refcount",
-    "countof", "kmsg",
+    "must", "turns", "turned", "endchild", "forkbriefly", "threads", "endthread", "settings", "set", "number",
+    "mount", "page", "map", "astride", "hugepage", "scratch", "store", "load", "refused", "refusedeither", "verdict",
+    "faulted", "vmflags", "status", "pagemap", "present", "pfn", "settle", "device", "gup", "insert", "insertnow",
+    "mappedpfn", "refcount", "countof", "kmsg",
 )  # fmt: skip
 _NEEDS = {
     "gup": ("device", "must"), "refcount": ("device", "must", "pagemap", "pfn"), "present": ("pagemap",),
