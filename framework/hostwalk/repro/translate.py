@@ -77,13 +77,21 @@ class _Translator:
 
     def _call(self, node: ast.stmt, call: ast.Call, name: str) -> None:
         if node is cending.failing(self._to):
-            inner = call.args[0] if method_of(call) == "must" else call
-            assert isinstance(inner, ast.Call)
-            (cending.refused if self._to.script.shows.kind == "refused" else cending.faulted)(self._to, inner)
+            self._fail(call)
         elif method_of(call) in ("fork", "thread"):
             self._duplicate(call, name)
         else:
             csteps.step(self._to, call, name)
+
+    def _fail(self, call: ast.Call) -> None:
+        """Do the step that fails; of a mapping that is refused, what it had to be for is not done."""
+        inner = call.args[0] if method_of(call) == "must" else call
+        is_refused = self._to.script.shows.kind == "refused"
+        while is_refused and isinstance(inner, ast.Call) and method_of(inner) in csteps.ACCESSES:
+            inner = inner.func.value if isinstance(inner.func, ast.Attribute) else inner.func
+        if not isinstance(inner, ast.Call):
+            raise self._to.values.no(call)
+        (cending.refused if is_refused else cending.faulted)(self._to, inner)
 
     def _duplicate(self, call: ast.Call, name: str) -> str:
         """Make a child or a thread; raises UsageError where there is one already that steps would wait for."""

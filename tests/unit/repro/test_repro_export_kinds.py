@@ -247,7 +247,7 @@ def test_what_was_in_a_file_is_put_back_however_the_program_ends(
     ("shows", "step", "status"),
     [
         ('"refused", "mmap", ("EINVAL",)', "subject.mmap(pages=0)", 1),
-        ('"refused", "mmap", ("EPERM",)', "subject.mmap(pages=0)", 3),
+        ('"refused", "mmap", ("EPERM",)', "subject.mmap(pages=0).touch()", 3),
         ('"refused", "mmap", ("EINVAL",)', "subject.mmap(pages=1)", 0),
         ('"refused", "fork", ("ENOMEM",)', "subject.fork()", 0),
         ('"refused", "mremap", ("EINVAL",)', "subject.mremap(area, 0)", 1),

@@ -77,7 +77,7 @@ static int turn(struct child *child, int childs)
 /* Files of one value that are set for a while; what was there is put back, at the end at the latest. */
 static struct setting {
 	char path[256];
-	char old[64];
+	char old[128];
 } settings[16];
 static int nr_settings;
 static pid_t setter;
@@ -92,7 +92,7 @@ static int write_text(const char *path, const char *text)
 	return done;
 }
 
-/* Of "always [madvise] never" the word in brackets. */
+/* Of "always [madvise] never" the word in brackets; nothing of what is too long. */
 static int read_text(const char *path, char *text, int size)
 {
 	int fd = open(path, O_RDONLY);
@@ -107,7 +107,7 @@ static int read_text(const char *path, char *text, int size)
 		*strchr(chosen, ']') = '\0';
 		memmove(text, chosen + 1, strlen(chosen));
 	}
-	return got > 0;
+	return got > 0 && got < size - 1;
 }
 
 static void put_back(void)
