@@ -76,7 +76,7 @@ def _own(to: Context, call: ast.Call, node: ast.expr) -> OwnPages:
 def _result(to: Context, _call: ast.Call, name: str) -> None:
     if not name:
         return
-    to.need("insert")
+    to.need("inserted")
     to.values.results.add(name)
     to.declare(f"struct repro_result {name};")
     to.line(f"{name} = insert_result();")
@@ -87,7 +87,7 @@ def _insert(to: Context, call: ast.Call, name: str) -> None:
     made = _insertion(to, call, given)
     to.made.insertions.append(made)
     to.made.asks.add("now" if made.when == "now" else "arm")
-    to.need("insert", *(["insertnow"] if made.when == "now" else []))
+    to.need("inserted", "insertnow" if made.when == "now" else "insert")
     name = name or to.fresh("inserted")
     to.declare(f"struct inserted {name};")
     if made.when == "now":

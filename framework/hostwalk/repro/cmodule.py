@@ -68,7 +68,7 @@ def module(made: Translation) -> str:
     whole = snippet("module.c").replace("@PARTS@", "".join(f"{part.rstrip()}\n\n" for part in parts))
     for mark, text in (
         ("@INCLUDES@", _includes(made, whole)),
-        ("@MMAP@", "\t.mmap = repro_mmap,\n" if "arm" in made.asks else ""),
+        ("@MMAP@", "\t.mmap = repro_mmap,\n" if made.asks & {"arm", "mmap"} else ""),
         ("@RELEASE@", "\t.release = repro_release,\n" if made.calls or made.own else ""),
     ):
         whole = whole.replace(mark, text)
@@ -103,7 +103,7 @@ def _insertions(made: Translation) -> list[str]:
         return []
     armed = snippet("insert_module.c")
     if "arm" not in made.asks:
-        armed = armed.replace("static unsigned int armed;\n", "")
+        armed = armed.replace("static int armed = -1;\n", "")
     now = [snippet("now_module.c")] if "now" in made.asks else []
     return [armed, *(each.code for each in made.insertions), *now]
 
@@ -187,7 +187,7 @@ def _files(made: Translation) -> list[str]:
     release = (
         f"static int repro_release(struct inode *inode, struct file *file)\n{{\n{inside}\n\treturn 0;\n}}"
     )
-    return [*([_mmap(made)] if "arm" in made.asks else []), *([release] if given_back else [])]
+    return [*([_mmap(made)] if made.asks & {"arm", "mmap"} else []), *([release] if given_back else [])]
 
 
 def _mmap(made: Translation) -> str:
@@ -196,9 +196,11 @@ def _mmap(made: Translation) -> str:
         if each.when != "now":
             cases += [f"case {each.number}:", *(f"\t{line}" for line in each.mapping)]
     inside = "\n".join(f"\t{line}" for line in cases)
+    chosen = f"\tswitch (call) {{\n{inside}\n\tdefault:\n\t\treturn 0;\n\t}}\n" if cases else "\treturn 0;\n"
     return (
         "static const struct vm_operations_struct repro_vm_ops = {};\n\n"
         "static int repro_mmap(struct file *file, struct vm_area_struct *vma)\n{\n"
-        "\t/* Never without: a mapping that has none is an anonymous one. */\n\tvma->vm_ops = &repro_vm_ops;\n"
-        f"\tswitch (armed) {{\n{inside}\n\tdefault:\n\t\treturn -EINVAL;\n\t}}\n}}"
+        + ("\tint call = armed;\n\n\tarmed = -1;\n" if cases else "")
+        + "\t/* Never without: a mapping that has none is an anonymous one. */\n\tvma->vm_ops = &repro_vm_ops;\n"
+        f"{chosen}}}"
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
-from hostwalk.repro.ctext import COLUMNS, STATUS, VM_FLAGS, quoted
-from hostwalk.repro.cvalues import OPERATORS, Place, Values, int_of, method_of, text_of
+from hostwalk.repro.ctext import COLUMNS, STATUS, VM_FLAGS, quoted, taken
+from hostwalk.repro.cvalues import OPERATORS, Place, Values, int_of, method_of, said, text_of
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
 }  # fmt: skip
 _FAULTS = {"VM_FAULT_OOM": 1, "VM_FAULT_SIGBUS": 2, "VM_FAULT_NOPAGE": 0x100, "VM_FAULT_LOCKED": 0x200}
 _EACH = "[i]"
+_MOST = 64
 
 
 class Unseen(Exception):  # noqa: N818
@@ -69,13 +70,14 @@ class Sight:
         if not _is_own(call) or kind not in ("pages", "vma", "mm", "frames"):
             return []
         for attr in sorted(attributes):
-            look = self._look(f"{name}_{attr}", kind, call.args[0], attr)
+            look = self._look((name, attr), kind, call.args[0])
             if look is not None:
                 found.append(look)
         return found
 
-    def _look(self, variable: str, kind: str, of: ast.expr, attr: str) -> Look | None:
-        key = variable.removesuffix(f"_{attr}"), attr
+    def _look(self, key: tuple[str, str], kind: str, of: ast.expr) -> Look | None:
+        attr, plain = key[1], "_".join(key)
+        variable = f"{plain}_" if plain in taken() else plain
         if kind == "mm" and attr in STATUS:
             self.seen[key] = Value(variable)
             line = f"{variable} = status_pages({quoted(STATUS[attr])});"
@@ -84,6 +86,10 @@ class Sight:
             self.seen[key] = Value(variable)
             line = f"vm_flags({self.values.place(of).start}, {variable}, sizeof({variable}));"
             return Look(variable, f"char {variable}[256];", [line], {"vmflags"})
+        if kind == "vma" and attr == "pgoff":
+            self.seen[key] = Value(variable)
+            line = f"{variable} = offset_of_mapping({self.values.place(of).start});"
+            return Look(variable, f"long long {variable};", [line], {"vmapgoff"})
         if kind == "frames" and attr == "refcounts":
             return self._counts(key, variable, of)
         if kind == "pages" and attr in COLUMNS:
@@ -178,7 +184,9 @@ class Sight:
             case ast.Subscript(value=inner, slice=index):
                 return self._subscript(self.value(inner), index)
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                return self._listed([self.value(part) for part in parts])
+                return self._listed([each for part in parts for each in self._parts(part)])
+            case ast.Call(func=ast.Name(id="range"), args=[start, stop]):
+                return self._range(self.value(start), said(start), said(stop))
             case ast.Attribute(value=ast.Name() | ast.Subscript() | ast.Attribute() as area, attr="pages"):
                 return Value(str(self.values.place(area).pages))
             case ast.Attribute(value=ast.Name(id=name), attr=attr):
@@ -207,6 +215,21 @@ class Sight:
             first, last, _ = slice(*ends).indices(of.pages)
             return of.part(first, max(0, last - first))
         return of.at(int_of(index) % of.pages)
+
+    def _parts(self, node: ast.expr) -> list[Value]:
+        if not isinstance(node, ast.Starred):
+            return [self.value(node)]
+        column = self.value(node.value)
+        return [column.at(index) for index in range(column.pages or 0)]
+
+    def _range(self, first: Value, start: str, stop: str) -> Value:
+        """Return numbers that follow each other, as many as the script says."""
+        plus = stop.removeprefix(f"{start} + ")
+        if first.pages is not None or not plus.isdigit() or not 0 < int(plus) <= _MOST:
+            raise Unseen
+        return self._listed(
+            [Value(f"{first.text} + {more}" if more else first.text) for more in range(int(plus))]
+        )
 
     def _listed(self, parts: list[Value]) -> Value:
         if not parts or any(part.pages is not None for part in parts):

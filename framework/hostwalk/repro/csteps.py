@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
+from hostwalk.guest.exerciser import DEVICE
 from hostwalk.repro import cinsert, csettings
 from hostwalk.repro.ccalls import GUP, map_rest, module_call, syscall
 from hostwalk.repro.ccontext import Context
@@ -80,6 +81,10 @@ def _called(to: Context, call: ast.Call, name: str) -> None:
         return
     if method == "open":
         given = arguments(call, ("path", "flags"))
+        if to.values.text(given["path"]) == DEVICE:
+            to.need("device")
+            to.values.devices.add(name)
+            return
         csettings.before_opening(
             to, to.values.text(given["path"]), text_of(given.get("flags", ast.Constant("O_RDWR")))
         )
@@ -115,8 +120,13 @@ def _map(to: Context, call: ast.Call, name: str) -> None:
     pages = int_of(given.get("pages", ast.Constant(1)))
     if method_of(call) == "apart":
         to.line(f"{name} = map(NULL, {pages + 2}, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);")
-    to.line(f"{name} = map({_mapping(to, call, name)});")
-    to.values.areas[name] = Place(name, pages)
+    made = _mapping(to, call, name)
+    is_of_module = "device()" in made
+    if is_of_module:
+        to.need("device")
+        to.made.asks.add("mmap")
+    to.line(f"{name} = map({made});")
+    to.values.areas[name] = Place(name, pages, is_inserted=is_of_module)
 
 
 def expression(to: Context, call: ast.Call) -> str:

@@ -31,12 +31,14 @@ class Place:
 class Values:
     """What has a name so far: areas, numbers, texts, and by their call's number what the module's calls gave.
 
-    ``own`` are the module's pages, ``inserted`` the mappings that it made of them, ``results`` what it told of them.
+    ``own`` are the module's pages, ``inserted`` the mappings that it made of them, ``results`` what it told of them,
+    ``devices`` the files of the exerciser, in whose place the module's is.
     """
 
     script: Path
     areas: dict[str, Place] = field(default_factory=dict)
     numbers: set[str] = field(default_factory=set)
+    devices: set[str] = field(default_factory=set)
     texts: dict[str, str] = field(default_factory=dict)
     pins: dict[str, int] = field(default_factory=dict)
     own: dict[str, OwnPages] = field(default_factory=dict)
@@ -84,6 +86,8 @@ class Values:
         match node:
             case ast.Constant(value=int() as value):
                 return f"{int(value):#x}UL" if value >= _SMALL else str(int(value))
+            case ast.Name(id=name) if name in self.devices:
+                return "device()"
             case ast.Name(id=name) if name in self.numbers:
                 return name
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -93,7 +97,7 @@ class Values:
             case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
                 return f"({self.number(left)} {OPERATORS[type(op)]} {self.number(right)})"
             case ast.Attribute(attr=attr):
-                plain = {"page_size": "page", "scratch": "(long)scratch"}
+                plain = {"page_size": "page", "scratch": "(long)scratch", "exerciser": "device()"}
                 return plain[attr] if attr in plain else self._edge(node)
             case ast.Call():
                 return self._called(node)

@@ -26,14 +26,14 @@ WIDTH = 76
 _ORDER = (
     "must", "turns", "turned", "endchild", "forkbriefly", "threads", "endthread", "settings", "set", "number",
     "mount", "page", "map", "astride", "hugepage", "scratch", "store", "load", "refused", "refusedeither", "verdict",
-    "faulted", "vmflags", "status", "pagemap", "present", "pfn", "settle", "device", "gup", "insert", "insertnow",
-    "mappedpfn", "refcount", "countof", "kmsg",
+    "faulted", "vmflags", "hasflag", "vmapgoff", "status", "pagemap", "present", "pfn", "settle", "device", "gup",
+    "inserted", "insert", "insertnow", "mappedpfn", "refcount", "countof", "kmsg",
 )  # fmt: skip
 _NEEDS = {
     "gup": ("device", "must"), "refcount": ("device", "must", "pagemap", "pfn"), "present": ("pagemap",),
     "pfn": ("pagemap",), "hugepage": ("set", "settings", "map"), "astride": ("map",), "set": ("settings",),
     "number": ("settings",), "refusedeither": ("refused",),
-    "insertnow": ("insert",), "mappedpfn": ("pagemap", "pfn", "device", "must"), "countof": ("device", "must"),
+     "mappedpfn": ("pagemap", "pfn", "device", "must"), "countof": ("device", "must"),
 }  # fmt: skip
 
 

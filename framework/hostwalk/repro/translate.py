@@ -49,6 +49,7 @@ class _Translator:
             cending.ending(self._to)
         _without_unused(made)
         text = "\n".join(made.all_lines)
+        self._to.need(*(["hasflag"] if "has_flag(" in text else []))
         self._to.need(*(helper for helper in _USED if re.search(rf"\b{helper}\b", text)))
         return made
 

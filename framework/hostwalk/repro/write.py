@@ -188,11 +188,16 @@ class Writer:
     def _arguments(self, step: Step) -> str:
         raw = step.method in RAW
         said = [self.speaker.say(arg, raw=raw or isinstance(arg, tuple)) for arg in step.call.args]
-        named = [
-            f"{name}={self.speaker.say(arg, raw=raw or name == 'offset')}"
-            for name, arg in step.call.kwargs.items()
-        ]
+        named = [f"{name}={self._named(step, name, arg, raw=raw)}" for name, arg in step.call.kwargs.items()]
         return ", ".join([*said, *named])
+
+    def _named(self, step: Step, name: str, arg: object, *, raw: bool) -> str:
+        """Return an argument that has a name; the exerciser's file, which was opened on the way, by its own."""
+        who = step.call.owner
+        is_file = name == "fd" and isinstance(who, Subject) and arg == who._exerciser_fd
+        if is_file and self.speaker.name_of(arg) is None:
+            return f"{self.speaker.say(who)}.exerciser"
+        return self.speaker.say(arg, raw=raw or name == "offset")
 
     def _name(self, step: Step, value: object) -> str:
         known = self.speaker.name_of(value)

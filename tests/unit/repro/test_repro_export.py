@@ -53,6 +53,12 @@ BODIES = {
     seen = witness.pages(area)
     assert seen.present == 0
 """,
+    "offsets": """
+    fd = subject.memfd(4)
+    area = subject.mmap(pages=2, prot="r", shared=True, fd=fd, offset=2 * subject.page_size)
+    vma = witness.vma(area)
+    assert (vma.pgoff, vma.pgoff) == (2, 2)
+""",
     "huge page": """
     area = subject.huge_page()
     area.touch()
@@ -127,6 +133,8 @@ def test_a_program_runs_without_hostwalk(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "seen.present == 0: it holds\n")
     compiled(export(script(BODIES["faults"].replace("present == 0", "present == 1"))).files, tmp_path)
     assert subprocess.run([tmp_path / "repro"], capture_output=True, check=False).returncode == 1
+    compiled(export(script(BODIES["offsets"])).files, tmp_path)
+    assert subprocess.run([tmp_path / "repro"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler")

@@ -141,6 +141,21 @@ def test_an_insertion_into_a_mapping_that_is_there_gets_no_mmap_of_its_own() -> 
     assert "insert(0, NULL, 4, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0)" in files[PROGRAM]
 
 
+@needs_gcc
+def test_a_mapping_of_the_modules_file_may_come_first(tmp_path: Path) -> None:
+    rest = """    area = subject.mmap(4, "rw", shared=True, fd=subject.exerciser)
+    made = subject.insert("vm_insert_page", pages, when="now", at=area)
+    seen = witness.pages(area)
+    assert seen.pfns == range(pages.pfns[0], pages.pfns[0] + 4)
+    assert seen.pfns == (pages.pfns[0], *pages.pfns[1:3], -1)
+"""
+    files = export(script(f'\n    pages = subject.alloc_pages("split", order=2)\n{rest}')).files
+    compiled(files, tmp_path)
+    assert "MAP_SHARED, device(), 0);" in files[PROGRAM]
+    assert "vma->vm_ops = &repro_vm_ops;\n\treturn 0;" in files[MODULE]
+    assert "armed" not in files[MODULE].replace("the armed call", "")
+
+
 def test_only_mappings_without_pages_are_looked_up_by_the_module() -> None:
     rest = "    seen = witness.pages(made.area)\n    assert seen.pfns == pages.pfns\n"
     plain = export(script(inserting("vm_insert_page", "nr=4", rest))).files
@@ -289,10 +304,16 @@ def test_a_call_without_room_for_pages_gives_none_back() -> None:
 @needs_gcc
 def test_names_that_mean_something_in_c_are_others_there(tmp_path: Path) -> None:
     assert {"map", "page", "read", "int", "load", "put_back"} <= taken()
-    body = "\n    map = subject.mmap(pages=1).touch()\n    int = witness.pages(map)\n    assert int.present == 1\n"
+    body = (
+        "\n    map = subject.mmap(pages=1).touch()\n    int = witness.pages(map)\n    vm = witness.vma(map)\n"
+    )
+    body += "    assert 'VM_READ' in vm.flags\n    assert int.present == 1\n"
     compiled(export(script(body)).files, tmp_path)
     done = subprocess.run([tmp_path / "repro"], capture_output=True, text=True, check=False, timeout=20)
-    assert (done.returncode, done.stdout) == (0, "int.present == 1: it holds\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "'VM_READ' in vm.flags: it holds\nint.present == 1: it holds\n",
+    )
 
 
 @pytest.mark.parametrize("name", sorted(Path(snippet.__code__.co_filename).parent.joinpath("c").iterdir()))

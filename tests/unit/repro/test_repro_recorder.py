@@ -44,6 +44,15 @@ def test_calls_are_written_with_names_for_what_came_out_of_them(stage: Stage) ->
     ]
 
 
+def test_the_exercisers_file_is_said_by_its_name(stage: Stage) -> None:
+    subject = stage.subject
+    subject._exerciser_fd = 3
+    with stage.recorder.listening():
+        subject.mmap(2, fd=3)
+        subject.mmap(2, fd=4)
+    assert lines(stage) == ["subject.mmap(2, fd=subject.exerciser)", "subject.mmap(2, fd=4)"]
+
+
 def test_nothing_is_heard_before_and_after(stage: Stage) -> None:
     stage.subject.mmap()
     with stage.recorder.listening():

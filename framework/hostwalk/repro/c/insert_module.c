@@ -1,6 +1,6 @@
 /* What the armed call came to; the mappings hold the file, and so the pages. */
 static struct repro_result result;
-static unsigned int armed;
+static int armed = -1;
 
 static int report(int ret)
 {

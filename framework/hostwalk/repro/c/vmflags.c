@@ -20,8 +20,3 @@ static void vm_flags(const char *at, char *flags, int size)
 		exit(3);
 	}
 }
-
-static int has_flag(const char *flags, const char *flag)
-{
-	return strstr(flags, flag) != NULL;
-}
