@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 
 from hostwalk.repro.ctext import COLUMNS, STATUS, VM_FLAGS, quoted, taken
@@ -13,6 +14,7 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
 }  # fmt: skip
 _FAULTS = {"VM_FAULT_OOM": 1, "VM_FAULT_SIGBUS": 2, "VM_FAULT_NOPAGE": 0x100, "VM_FAULT_LOCKED": 0x200}
 _EACH = "[i]"
+_INDEX = re.compile(r"\[i(?: \+ (\d+))?\]")
 _MOST = 64
 
 
@@ -49,11 +51,15 @@ class Value:
 
     def part(self, first: int, pages: int) -> Value:
         """Return some pages of a column."""
-        return Value(self.text.replace(_EACH, f"[i + {first}]") if first else self.text, pages)
+        return Value(_INDEX.sub(lambda found: _each(int(found[1] or 0) + first), self.text), pages)
 
     def at(self, index: int) -> Value:
         """Return one page's number."""
-        return Value(self.text.replace(_EACH, f"[{index}]"))
+        return Value(_INDEX.sub(lambda found: f"[{int(found[1] or 0) + index}]", self.text))
+
+
+def _each(more: int) -> str:
+    return f"[i + {more}]" if more else _EACH
 
 
 @dataclass
@@ -138,7 +144,7 @@ class Sight:
         if type(op) not in _COMPARISONS or len(pages) > 1 or (pages and is_order):
             raise Unseen
         text = f"{left.text} {_COMPARISONS[type(op)]} {right.text}"
-        if not pages and _EACH in text:
+        if not pages and _INDEX.search(text):
             raise Unseen
         return Condition(text, pages.pop() if pages else None, any=isinstance(op, ast.NotEq))
 

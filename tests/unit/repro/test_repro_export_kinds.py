@@ -152,8 +152,20 @@ def test_a_mapping_of_the_modules_file_may_come_first(tmp_path: Path) -> None:
     files = export(script(f'\n    pages = subject.alloc_pages("split", order=2)\n{rest}')).files
     compiled(files, tmp_path)
     assert "MAP_SHARED, device(), 0);" in files[PROGRAM]
+    assert (
+        "seen_pfns[i] == ((long long[]){ pages_pfns[0], pages_pfns[1], pages_pfns[2], -1 })[i]"
+        in files[PROGRAM]
+    )
     assert "vma->vm_ops = &repro_vm_ops;\n\treturn 0;" in files[MODULE]
     assert "armed" not in files[MODULE].replace("the armed call", "")
+
+
+def test_a_part_of_a_part_is_where_it_is() -> None:
+    rest = "    seen = witness.pages(made.area)\n    assert seen.pfns[1:][1:] == pages.pfns[1:][:2]\n"
+    rest += "    assert seen.pfns[1:][2] == pages.pfns[3]\n"
+    text = export(script(inserting("vm_insert_page", "nr=4", rest))).files[PROGRAM]
+    assert "seen_pfns[i + 2] == pages_pfns[i + 1]" in text
+    assert "seen_pfns[3] == pages_pfns[3]" in text
 
 
 def test_only_mappings_without_pages_are_looked_up_by_the_module() -> None:
