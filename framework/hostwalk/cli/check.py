@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from hostwalk import doctor, runner
 from hostwalk.cli import output, signals
+from hostwalk.cli.arguments import chosen_workers, workers
 from hostwalk.cli.progress import PlainProgress, busy, showing
 from hostwalk.cli.question import asker
 from hostwalk.cli.reports import Reports
@@ -93,7 +93,7 @@ def machine(group: argparse._ArgumentGroup) -> None:
         help="a fresh machine for each claim, or one for all of a target (default: %(default)s)",
     )  # fmt: skip
     group.add_argument(
-        "-n", dest="workers", type=_workers, metavar="N",
+        "-n", dest="workers", type=workers, metavar="N",
         help="check with N processes at once, or auto: as many as cores and memory allow (default: auto for the "
         "whole contract, one for what -k selects)",
     )  # fmt: skip
@@ -137,18 +137,6 @@ def selection(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _workers(text: str) -> str:
-    if text != "auto" and not text.isdigit():
-        raise argparse.ArgumentTypeError(f"neither a number nor auto: {text!r}")
-    return text
-
-
-def _chosen_workers(args: argparse.Namespace) -> str:
-    """Return as many as asked for; few claims are over before a second process has begun."""
-    alone = args.keyword or args.pdb or len(os.sched_getaffinity(0)) == 1
-    return str(args.workers or ("0" if alone else "auto"))
-
-
 def _shard(text: str) -> str:
     try:
         Shard.parse(text)
@@ -164,7 +152,7 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
         matrix=args.matrix, accel=args.accel, memory=args.memory, cpus=args.smp,
         keyword=args.keyword, sabotage=args.sabotage, audit=args.audit,
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
-        isolation=args.isolation, workers=_chosen_workers(args), shard=args.shard,
+        isolation=args.isolation, workers=chosen_workers(args.workers, few=bool(args.keyword or args.pdb)), shard=args.shard,
         costs=args.costs, pdb=args.pdb,
         repro_dir=args.repro_dir, repro_departures=args.repro_departures,
     )  # fmt: skip

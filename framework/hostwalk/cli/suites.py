@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from rich.text import Text
 
 from hostwalk.cell import Prepared
 from hostwalk.cli import machines, output
+from hostwalk.cli.arguments import chosen_workers, workers
 from hostwalk.cli.run import seconds
 from hostwalk.errors import UsageError
+from hostwalk.machine.command import TRANSLATED_MIB
+from hostwalk.parallel import available_memory, fitting
 from hostwalk.report.formats import check_place, write_texts
 from hostwalk.suites import files
 from hostwalk.suites.machines import MEMORY, Machines
@@ -20,6 +25,7 @@ from hostwalk.suites.outcome import Result
 from hostwalk.suites.plan import Step
 from hostwalk.suites.running import SECONDS, Runner
 from hostwalk.suites.suite import Suite
+from hostwalk.suites.workers import ran
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +39,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=seconds, metavar="S",
         help=f"for each test (default: {SECONDS:g}, more for a few that are known to take long)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-n", dest="workers", type=workers, metavar="N",
+        help="run N tests at once, or auto: as many as cores and memory allow (default: auto for a whole suite, one "
+        "for what -k selects)",
     )  # fmt: skip
     parser.add_argument(
         "--list", action="store_true", help="only say which tests there are, and which cannot run"
@@ -63,6 +74,11 @@ def fits(step: Step, keyword: str) -> bool:
     return any(word.strip() in f"{step.category} {step.name}" for word in keyword.split(" or "))
 
 
+def as_many_as_fit(memory: int) -> int:
+    """Return how many guests of ``memory`` MiB can run at once: a test may use all of its guest's."""
+    return fitting(len(os.sched_getaffinity(0)), available_memory(), (memory + TRANSLATED_MIB) << 20)
+
+
 @dataclass(frozen=True)
 class Session:
     """One run of a suite on one target: the steps that were chosen, and what the command line asks for."""
@@ -86,15 +102,19 @@ class Session:
         begun, kernel, target = time.monotonic(), self.prepared.kernel, self.prepared.target
         runner = Runner(self.suite, Machines(lambda: self.prepared).make, self.args.timeout)
         results: list[Result] = []
-        for step in self.chosen:
-            came = runner.run(step)
-            self._tell(came)
-            results.extend(came)
+        with closing(ran(runner.run, self.chosen, self._workers())) as found:
+            for came in found:
+                self._tell(came)
+                results.extend(came)
         identity, spent = f"Linux {kernel.release} ({kernel.identity[:12]})", time.monotonic() - begun
         done = files.SuiteRun(self.suite.name, target.name, identity, tuple(results), spent)
         _print(f"\n{done.target}, {identity}: {files.totals(done.results)}, {done.seconds:.0f} s")
         self._write(done)
         return done.exit_status
+
+    def _workers(self) -> int:
+        chosen = chosen_workers(self.args.workers, few=bool(self.args.keyword))
+        return as_many_as_fit(self.prepared.target.memory) if chosen == "auto" else max(1, int(chosen))
 
     def _tell(self, came: Iterable[Result]) -> None:
         for result in came:

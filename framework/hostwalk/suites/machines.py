@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from threading import Lock
 
 from hostwalk.cell import Cell, Prepared
 from hostwalk.cells import Source
@@ -15,11 +16,12 @@ MEMORY = 1024
 class Machines:
     """Fresh machines of one target; what they are made from is made when the first is asked for.
 
-    A failure to make it is raised by each that asks, and tried again by the next.
+    A failure to make it is raised by each that asks, and tried again by the next. Any thread may ask.
     """
 
     def __init__(self, prepare: Callable[[], Prepared]) -> None:
         self._prepare = prepare
+        self._making = Lock()
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -32,4 +34,6 @@ class Machines:
 
     def make(self) -> Cell:
         """Return a machine; raises what preparing and booting raise."""
-        return self._source.make()
+        with self._making:
+            source = self._source
+        return source.make()

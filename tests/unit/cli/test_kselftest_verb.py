@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from hostwalk.suites.kselftests import Kselftests, without_extra
 from hostwalk.suites.outcome import Outcome, Result
 from hostwalk.suites.plan import Step
 from hostwalk.suites.running import Runner
+from hostwalk.suites.workers import Run, ran
 from hostwalk.target import Arch
 
 
@@ -36,7 +38,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch, built: Built) -> dict[str, Outcome
     told: dict[str, Outcome] = {}
     kernel = SimpleNamespace(release="7.3.4", identity="0" * 64)
     prepared = SimpleNamespace(
-        kernel=kernel, target=SimpleNamespace(arch=Arch.X86_64, name="x86_64-4level/k")
+        kernel=kernel, target=SimpleNamespace(arch=Arch.X86_64, name="x86_64-4level/k", memory=1024)
     )
     monkeypatch.setattr(kselftest, "made_ready", lambda *_: (prepared, built))
 
@@ -50,6 +52,36 @@ def outcomes(monkeypatch: pytest.MonkeyPatch, built: Built) -> dict[str, Outcome
 def test_a_machine_of_these_tests_has_more_memory() -> None:
     args = parser_for("kselftest").parse_args(["kselftest", "mm", "--timeout", "5"])
     assert (args.memory, args.timeout, args.collection) == (1024, 5.0, "mm")
+
+
+@pytest.mark.parametrize(
+    ("words", "cores", "workers"),
+    [([], 4, 4), ([], 1, 1), (["-k", "cow"], 4, 1), (["-n", "3", "-k", "cow"], 4, 3), (["-n", "0"], 4, 1)],
+)
+def test_a_whole_suite_runs_on_all_cores_and_a_selection_on_one(
+    outcomes: dict[str, Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    cores: int,
+    workers: int,
+) -> None:
+    asked: list[int] = []
+
+    def noted(run: Run, steps: Sequence[Step], count: int) -> Iterator[tuple[Result, ...]]:
+        asked.append(count)
+        return ran(run, steps, count)
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cores)))
+    monkeypatch.setattr(suites, "available_memory", lambda: 64 << 30)
+    monkeypatch.setattr(suites, "ran", noted)
+    assert main(["kselftest", "mm", *words]) == 0
+    assert asked == [workers]
+
+
+def test_a_guest_may_need_all_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)))
+    monkeypatch.setattr(suites, "available_memory", lambda: 8 << 30)
+    assert (suites.as_many_as_fit(256), suites.as_many_as_fit(1024), suites.as_many_as_fit(8192)) == (8, 3, 1)
 
 
 def test_a_collection_that_is_not_known_is_refused() -> None:
