@@ -152,8 +152,8 @@ def options_of(args: argparse.Namespace) -> CheckOptions:
         matrix=args.matrix, accel=args.accel, memory=args.memory, cpus=args.smp,
         keyword=args.keyword, sabotage=args.sabotage, audit=args.audit,
         mirror=args.mirror, headers=args.headers, symbols=args.symbols, seed=args.seed, verbose=args.verbose,
-        isolation=args.isolation, workers=chosen_workers(args.workers, few=bool(args.keyword or args.pdb)), shard=args.shard,
-        costs=args.costs, pdb=args.pdb,
+        isolation=args.isolation, shard=args.shard, costs=args.costs, pdb=args.pdb,
+        workers=chosen_workers(args.workers, few=bool(args.keyword or args.pdb)),
         repro_dir=args.repro_dir, repro_departures=args.repro_departures,
     )  # fmt: skip
 

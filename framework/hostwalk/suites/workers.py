@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from hostwalk import process
@@ -13,7 +13,7 @@ Run = Callable[[Step], tuple[Result, ...]]
 END_SECONDS = 0.2
 
 
-def ran(run: Run, steps: Sequence[Step], workers: int) -> Iterator[tuple[Result, ...]]:
+def ran(run: Run, steps: Sequence[Step], workers: int) -> Generator[tuple[Result, ...], None, None]:
     """Yield what each step comes to, in the order of the steps; raises what ``run`` raises.
 
     Whoever gives up closes it: what has not begun is not run, and machines are ended, so that no worker waits for one.

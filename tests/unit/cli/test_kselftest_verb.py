@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,7 +67,7 @@ def test_a_whole_suite_runs_on_all_cores_and_a_selection_on_one(
 ) -> None:
     asked: list[int] = []
 
-    def noted(run: Run, steps: Sequence[Step], count: int) -> Iterator[tuple[Result, ...]]:
+    def noted(run: Run, steps: Sequence[Step], count: int) -> Generator[tuple[Result, ...], None, None]:
         asked.append(count)
         return ran(run, steps, count)
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-from hostwalk.suites.building import failures_in, keep_scripts, shadow
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from hostwalk import process
+from hostwalk.deadline import Deadline
+from hostwalk.kernels import toolchain
+from hostwalk.suites.building import LINKED, failures_in, keep_scripts, shadow
+from hostwalk.target import Arch
 
 SAID = """\
   CHK      [config] local_config.mk
@@ -52,3 +60,18 @@ def test_scripts_lie_beside_the_programs(tmp_path: Path) -> None:
     (work / "test_hmm.sh").write_text("#!/bin/sh\n")
     keep_scripts(work, files)
     assert (files / "test_hmm.sh").stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_a_constant_is_on_no_page_with_code(arch: Arch, tmp_path: Path) -> None:
+    if not any(map(shutil.which, (f"{arch.gnu}-gcc", *(["gcc"] if arch is toolchain.host_arch() else [])))):
+        pytest.skip(f"no compiler for {arch}")
+    source, program = tmp_path / "test.c", tmp_path / "test"
+    source.write_text('const char word[] = "READONLY";\nvoid _start(void) { }\n')
+    argv = [toolchain.find(arch).cc, *LINKED.split(), "-nostdlib", "-o", program, source]
+    process.run(argv, deadline=Deadline.after(60))
+    with program.open("rb") as stream:
+        elf = ELFFile(stream)
+        section = elf.get_section_by_name(".rodata")
+        holding = [each for each in elf.iter_segments("PT_LOAD") if each.section_in_segment(section)]
+        assert [each["p_flags"] & 1 for each in holding] == [0]
