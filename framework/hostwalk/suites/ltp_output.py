@@ -19,6 +19,7 @@ from hostwalk.suites.outcome import (
     alone,
     broken_off,
     ended_by,
+    noted,
 )
 
 BITS = {1: "TFAIL", 2: "TBROK", 4: "TWARN", 32: "TCONF"}
@@ -31,7 +32,8 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _LINE = re.compile(r"(\S+:\d+|\S+\s+\d+):?\s+(T[A-Z]+)\s*:\s*(.*)")
 _COUNT = re.compile(r"(passed|failed|broken|skipped|warnings)\s+(\d+)")
 _WORDS = {"passed": "TPASS", "failed": "TFAIL", "broken": "TBROK", "skipped": "TCONF", "warnings": "TWARN"}
-_TIMED_OUT = "Test killed! (timeout?)"
+_KILLED, _TIMED_OUT = "Test killed! (timeout?)", "Test timeouted"
+"""What LTP says of any SIGKILL, and before it sends one of its own: fork_testrun and alarm_handler, tst_test.c."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def judged(name: str, text: str, ending: Ending) -> tuple[Result, ...]:
     last = output.lines[-1].where if output.lines else ""
     found = (
         *_passes(name, output),
-        *(_result(name, line) for line in output.lines if line.type != "TPASS"),
+        *(_result(name, line, text) for line in output.lines if line.type != "TPASS"),
         *broken_off(name, text, ending, last),
         *_unexplained(name, output, ending),
     )
@@ -86,14 +88,19 @@ def _passes(name: str, output: LtpOutput) -> Iterator[Result]:
         yield Result(name, Outcome.PASS, f"{len(passed)} checks" if len(passed) > 1 else "", said)
 
 
-def _result(name: str, line: Line) -> Result:
-    if line.message.startswith(_TIMED_OUT):
-        return Result(
-            f"{name} / {line.where}", Outcome.TIMEOUT, "its own time was up (LTP_TIMEOUT_MUL)", line.text
-        )
-    outcome = _OUTCOMES[line.type]
+def _result(name: str, line: Line, text: str) -> Result:
+    where = f"{name} / {line.where}"
+    if line.message.startswith(_KILLED):
+        return _killed(where, line, text)
     reason = line.message if line.type in ("TFAIL", "TCONF") else f"{line.type}: {line.message}"
-    return Result(f"{name} / {line.where}", outcome, reason, line.text)
+    return Result(where, _OUTCOMES[line.type], reason, line.text)
+
+
+def _killed(where: str, line: Line, text: str) -> Result:
+    """Return the result of a test that SIGKILL ended: its library sent that when its time was up, or somebody else."""
+    if _TIMED_OUT in text:
+        return Result(where, Outcome.TIMEOUT, "its own time was up (LTP_TIMEOUT_MUL)", line.text)
+    return Result(where, Outcome.CRASH, f"killed by SIGKILL before its time was up{noted(text)}", line.text)
 
 
 def _unexplained(name: str, output: LtpOutput, ending: Ending) -> Iterator[Result]:

@@ -103,10 +103,20 @@ def test_without_a_line_the_status_decides(status: int, outcome: Outcome, reason
 
 
 def test_its_own_time_limit_is_a_time_out() -> None:
-    said = "tst_test.c:1950: TBROK: Test killed! (timeout?)\n"
+    said = "Test timeouted, sending SIGKILL!\ntst_test.c:1950: TBROK: Test killed! (timeout?)\n"
     assert brief(judged("t", said, Ending(2))) == [
         ("t / tst_test.c:1950", Outcome.TIMEOUT, "its own time was up (LTP_TIMEOUT_MUL)")
     ]
+
+
+def test_a_kill_that_its_library_did_not_send_is_no_time_out() -> None:
+    said = "tst_test.c:1950: TBROK: Test killed! (timeout?)\nhostwalk: out of memory: the bound was met\n"
+    assert brief(judged("t", said, Ending(2))) == [
+        (
+            "t / tst_test.c:1950", Outcome.CRASH,
+            "killed by SIGKILL before its time was up: out of memory: the bound was met",
+        )
+    ]  # fmt: skip
 
 
 def test_what_broke_off_keeps_the_lines_before_it() -> None:
