@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from failure_runs import ONE_CLAIM, Ended, Hostwalk, assert_sound, has_ended, program_with
+from suite_parts import compiled, script
+
+from hostwalk.target import Arch
 
 CHECK = ("check", "--arch", "x86_64")
 START_SECONDS = 120
@@ -27,6 +30,8 @@ def test_long(subject, witness):
         with open(os.environ["SAY_TO"], "w") as pipe:
             print(witness.machine.pid, file=pipe)
 """
+
+CASES = "short short.sh\nlong endless\nlonger endless\nlast endless\n"
 
 
 @pytest.fixture
@@ -60,6 +65,23 @@ def in_mid_boot(hostwalk: Hostwalk) -> subprocess.Popen[str]:
     raise AssertionError("it did not come to boot")
 
 
+def in_mid_suite(hostwalk: Hostwalk) -> subprocess.Popen[str]:
+    """Start a suite whose first case ends, and the others never; wait for the word of the first."""
+    programs, cases = hostwalk.place / "ltp/testcases/bin", hostwalk.place / "ltp/runtest/own"
+    programs.mkdir(parents=True)
+    cases.parent.mkdir()
+    cases.write_text(CASES)
+    script(programs, "short.sh", "true")
+    compiled("int main(void) { for (;;); }", programs / "endless", Arch.X86_64)
+    ltp = ("ltp", "own", "--ltp", str(programs.parents[1]), "--arch", "x86_64", "--memory", "256")
+    process = hostwalk.start(*ltp, "-n", "2")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "ltp own / short" in line:
+            return process
+    raise AssertionError("it did not come to the second case")
+
+
 def end_by(hostwalk: Hostwalk, process: subprocess.Popen[str], signum: int) -> Ended:
     began = time.monotonic()
     process.send_signal(signum)
@@ -83,6 +105,20 @@ def test_a_signal_in_mid_boot_ends_it(hostwalk: Hostwalk, signum: signal.Signals
     done = end_by(hostwalk, in_mid_boot(hostwalk), signum)
     assert done.status == status
     assert done.explains(f"hostwalk: interrupted by {signum.name}")
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_mid_suite_ends_all_its_workers(
+    hostwalk: Hostwalk, signum: signal.Signals, status: int
+) -> None:
+    done = end_by(hostwalk, in_mid_suite(hostwalk), signum)
+    assert done.status == status
+    assert done.explains(f"hostwalk: interrupted by {signum.name}")
+
+
+def test_a_suite_that_is_killed_leaves_no_machine(hostwalk: Hostwalk) -> None:
+    done = end_by(hostwalk, in_mid_suite(hostwalk), signal.SIGKILL)
+    assert done.status == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
