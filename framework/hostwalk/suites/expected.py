@@ -41,7 +41,8 @@ class Needs:
     """What a test needs of its guest.
 
     ``setup`` are shell commands that come before it; ``modules`` are loaded where the kernel has them, each with its
-    parameters; ``unbounded`` lets it use all memory; ``seconds`` is its time, None for the usual one; ``config`` are
+    parameters; ``carries`` are modules whose files lie beside the test, which loads them itself, where the kernel has
+    them; ``unbounded`` lets it use all memory; ``seconds`` is its time, None for the usual one; ``config`` are
     options of the kernel, each with a pattern of the results, name and reason, that are skipped without it.
     """
 
@@ -50,12 +51,14 @@ class Needs:
     unbounded: bool = False
     seconds: float | None = None
     config: tuple[tuple[str, str], ...] = ()
+    carries: tuple[str, ...] = ()
 
     def and_also(self, other: Needs) -> Needs:
         """Return both together; the other's time comes first."""
         return Needs(
             f"{self.setup}\n{other.setup}".strip(), self.modules + other.modules,
             self.unbounded or other.unbounded, other.seconds or self.seconds, self.config + other.config,
+            self.carries + other.carries,
         )  # fmt: skip
 
 
@@ -134,5 +137,5 @@ def _pairs(config: Mapping[str, Sequence[str]]) -> tuple[tuple[str, str], ...]:
 def _needs(table: Mapping[str, Any]) -> Needs:
     return Needs(
         table.get("setup", ""), tuple(table.get("modules", ())), bool(table.get("unbounded", False)),
-        table.get("seconds"), _pairs(table.get("config", {})),
+        table.get("seconds"), _pairs(table.get("config", {})), tuple(table.get("carries", ())),
     )  # fmt: skip

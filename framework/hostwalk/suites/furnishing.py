@@ -12,7 +12,7 @@ from hostwalk.errors import LoginError
 from hostwalk.kernels import Kernel, modules
 from hostwalk.suites.expected import Needs
 from hostwalk.suites.plan import Step
-from hostwalk.suites.suite import Suite
+from hostwalk.suites.suite import PLACE, Suite
 
 SETUP_SECONDS = 60.0
 _CONFIG = "mkdir -p /boot && cat >/boot/config-$(uname -r) && chmod a+rx /root"
@@ -36,14 +36,17 @@ def furnish(cell: Cell, suite: Suite, step: Step) -> None:
     script = "\n".join(
         ["set -e", _CONFIG, f"mkdir -p {places}", commands_script(suite.known.commands), needs.setup]
     )
-    done = ssh.run(
-        ["sh", "-c", script], deadline=Deadline.after(SETUP_SECONDS), stdin=config_text(kernel).encode()
-    )
+    _run(cell, script, config_text(kernel).encode())
+    for local, remote in files:
+        ssh.put(local, remote)
+    carry_modules(cell, needs)
+
+
+def _run(cell: Cell, script: str, stdin: bytes) -> None:
+    done = cell.machine.ssh().run(["sh", "-c", script], deadline=Deadline.after(SETUP_SECONDS), stdin=stdin)
     if done.status:
         said = done.stderr.decode(errors="replace").strip() or f"its setup ended with status {done.status}"
         raise LoginError(f"the guest could not be made ready for it: {said}")
-    for local, remote in files:
-        ssh.put(local, remote)
 
 
 def load_modules(cell: Cell, needs: Needs) -> None:
@@ -59,6 +62,15 @@ def load_modules(cell: Cell, needs: Needs) -> None:
             if name in there:
                 data = modules.read(there[name])
                 drivers.load(cell, loader, there[name], wanted.get(name, ""), unpacked=data)
+
+
+def carry_modules(cell: Cell, needs: Needs) -> None:
+    """Put the files of modules beside a test that loads them itself, decompressed, where the kernel has them."""
+    directory = cell.prepared.kernel.modules
+    there = modules.files(directory) if needs.carries and directory is not None else {}
+    for name in needs.carries:
+        if name in there:
+            _run(cell, f"cat >{PLACE}/{name}.ko", modules.read(there[name]))
 
 
 def commands_script(commands: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ config = { CONFIG_HUGETLB_PAGE = ["*huge*"] }
 test = "hugetlb_one -x"
 setup = "echo 1 >/proc/sys/vm/nr_hugepages"
 modules = ["brd rd_nr=1"]
+carries = ["test_vmalloc"]
 unbounded = true
 seconds = 900
 
@@ -92,6 +93,7 @@ def test_what_a_test_needs_goes_by_category_and_by_name() -> None:
         "echo 1 >/proc/sys/vm/nr_hugepages",
     ]
     assert (one.modules, one.unbounded, one.seconds) == (("brd rd_nr=1",), True, 900)
+    assert one.carries == ("test_vmalloc",)
     assert known.needs_of(Step("mmap", ("./map_populate",))) == Needs()
     assert parsed(MANIFEST, "net") == Known()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from hostwalk.drivers import ModuleRefusedError
+from hostwalk.errors import LoginError
 from hostwalk.guest.failures import SyscallFailed
 from hostwalk.kernels import modules
+from hostwalk.machine.ssh import Finished
 from hostwalk.suites import furnishing
 from hostwalk.suites.expected import Needs
 from hostwalk.suites.libraries import is_kept
@@ -66,6 +68,26 @@ def test_modules_are_loaded_after_what_they_need_where_the_kernel_has_them(
     needs = Needs(modules=("zram num_devices=2", "test_hmm", "brd rd_nr=1 rd_size=8"))
     furnishing.load_modules(cell, needs)  # type: ignore[arg-type]
     assert loaded == [(b"lzo", ""), (b"zram", "num_devices=2"), (b"brd", "rd_nr=1 rd_size=8")]
+
+
+def test_a_module_that_a_test_loads_itself_lies_beside_it(tmp_path: Path) -> None:
+    put: list[tuple[str, bytes]] = []
+    status = [0, 1]
+
+    def run(argv: Sequence[str], *, deadline: object, stdin: bytes) -> Finished:
+        put.append((argv[-1], stdin))
+        return Finished(status.pop(0), b"", b"cat: write error: No space left on device\n")
+
+    (tmp_path / "test_vmalloc.ko").write_bytes(b"\x7fELF...")
+    cell = SimpleNamespace(
+        prepared=SimpleNamespace(kernel=SimpleNamespace(modules=tmp_path)),
+        machine=SimpleNamespace(ssh=lambda: SimpleNamespace(run=run)),
+    )
+    needs = Needs(carries=("test_vmalloc", "test_hmm"))
+    furnishing.carry_modules(cell, needs)  # type: ignore[arg-type]
+    assert put == [("cat >/root/test_vmalloc.ko", b"\x7fELF...")]
+    with pytest.raises(LoginError, match="No space left on device"):
+        furnishing.carry_modules(cell, needs)  # type: ignore[arg-type]
 
 
 def test_a_module_that_the_kernel_refuses_is_told_in_the_kernel_s_own_words(
