@@ -26,6 +26,8 @@ MANIFEST, TABLE = "ltp.toml", "ltp"
 PLACE = "/opt/ltp"
 """Where LTP lies in the guest."""
 TIMEOUT_FACTOR = 10
+DISK = "/dev/ram0"
+"""What a test that needs a disk is given, where the module for it is loaded (images/ltp.toml)."""
 _ELF, _HEAD = b"\x7fELF", 20
 _WORD = re.compile(rb"[\w.+-]+")
 _HOME = "testcases/bin"
@@ -118,7 +120,7 @@ class Ltp:
         settings = {
             "LTPROOT": PLACE, "TMPDIR": "/tmp", "TMP": "/tmp",  # noqa: S108 (the guest's)
             "PATH": f"{PLACE}/{_HOME}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "LTP_COLORIZE_OUTPUT": "n", "LTP_TIMEOUT_MUL": str(TIMEOUT_FACTOR),
+            "LTP_COLORIZE_OUTPUT": "n", "LTP_TIMEOUT_MUL": str(TIMEOUT_FACTOR), "LTP_DEV": DISK,
         }  # fmt: skip
         return ("env", *(f"{name}={value}" for name, value in settings.items()), *step.command)
 

@@ -66,6 +66,7 @@ def test_each_line_of_the_file_is_a_case(ltp: Ltp) -> None:
     command = ltp.command(steps[0])
     assert command[0] == "env"
     assert f"LTPROOT={PLACE}" in command
+    assert "LTP_DEV=/dev/ram0" in command
     assert command[-3:] == ("sh", "-c", "mmap21 -m 10000")
 
 
