@@ -97,16 +97,15 @@ class Recorded(Course):
         return resume
 
     def _deliver(self, machine: Machine) -> None:
-        """Have the guest take what it was told last, and halt it after that.
+        """Have the guest take what it was told last, and halt it after that: at rest, if it comes to rest soon.
 
         Input that comes at the very count of a halt is there or not when a replay is halted, as it happens.
         """
-        first = icount(machine)
-        for _ in range(RESTARTS):
+        for count in range(RESTARTS):
             machine.resume()
-            machine.console.drain(Deadline.after(SHORTEST_PAUSE))
+            machine.console.drain(Deadline.after(SHORTEST_PAUSE * (1 + count)))
             super().halt(machine)
-            if idles(machine) or icount(machine) > first:
+            if idles(machine):
                 return
 
     def watch(self, machine: Machine) -> None:

@@ -190,3 +190,18 @@ def test_a_guest_that_is_ahead_of_the_host_of_its_replay_is_asked(machine: Any) 
         machine.course, machine.running, machine.held, janitor.settled = way, running, held, 0
         Cell.settle(cell)
         assert janitor.settled == asked
+
+
+def test_a_halt_is_where_the_guest_has_come_to_rest(machine: Any, tmp_path: Path) -> None:
+    held, hold = [], machine.hold
+
+    def hold_at_rest_the_fourth_time() -> None:
+        hold()
+        held.append(True)
+        machine.shown = "HLT=1" if len(held) == 4 else "HLT=0"
+
+    machine.hold = hold_at_rest_the_fourth_time
+    with (tmp_path / "log").open("w+b") as log:
+        recorded = Recorded(log.fileno(), 1 << 20)
+        assert recorded.halt(machine)
+    assert [mark.ram == course.BUSY for mark in recorded.marks] == [False]
