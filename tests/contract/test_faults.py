@@ -150,6 +150,22 @@ def test_a_store_first_makes_a_files_page_dirty(subject: Subject, witness: Witne
 
 
 @claim(
+    "fault.shared.3",
+    "mm/memory.c",
+    "A store to a shared mapping of a file marks the page dirty at once, not when its entry goes.",
+    code="fault_dirty_shared_page()",
+    sabotage=page_flag("PG_dirty", set=False, at=2, page=1),
+)
+def test_a_store_to_a_shared_file_marks_the_page(subject: Subject, witness: Witness) -> None:
+    fd = subject.memfd(3)
+    read = subject.mmap(pages=3, prot="r", shared=True, fd=fd).load()
+    assert witness.pages(read).flag("PG_dirty") == 0
+    subject.mmap(pages=3, shared=True, fd=fd)[1:2].store(0x66)
+    after = witness.pages(read)
+    assert (after.flag("PG_dirty"), after.dirty) == ((0, 1, 0), 0)
+
+
+@claim(
     "madvise.populate.1",
     ADVICE,
     "Populate (prefault) page tables readable, faulting in all pages in the range just as if manually reading from "
