@@ -92,7 +92,7 @@ def _worktree(cache: Cache, git: Git, state: State, progress: Progress) -> Itera
     """Lend a side in a worktree; one that shows its state already is left as it is, with what was built there."""
     with cache.workspace(KIND, f"{git.key}-{state.side}") as directory:
         mark, tree = directory / MARK, Git(directory / "tree")
-        if not _is_made_of(mark, tree, state.key):
+        if not (git.has_worktree(tree.path) and _is_made_of(mark, tree, state.key)):
             with progress.task(f"check out the {state.side} side", None):
                 mark.unlink(missing_ok=True)
                 git.worktree(tree.path, state.commit).apply([patch.resolve() for patch in state.patches])
@@ -103,7 +103,7 @@ def _worktree(cache: Cache, git: Git, state: State, progress: Progress) -> Itera
 
 
 def _is_made_of(mark: Path, tree: Git, made_of: str) -> bool:
-    if not mark.is_file() or not (tree.path / ".git").is_file():
+    if not mark.is_file():
         return False
     head = tree.run("rev-parse", "--verify", "--quiet", "HEAD", check=False).stdout.strip()
     clean = tree.run("status", "--porcelain", "--untracked-files=no", check=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hostwalk.errors import KernelBuildError
+from hostwalk.errors import KernelBuildError, MissingToolError, ResolveError
 from hostwalk.kernels import view
 from hostwalk.target import Arch
 
@@ -79,3 +79,32 @@ def test_without_git_it_is_an_error_that_says_how_to_clean(tmp_path: Path) -> No
     with pytest.raises(KernelBuildError, match="a kernel was built inside") as caught:
         view.clean(tree, Arch.ARM64, tmp_path / "view")
     assert "ARCH=arm64 mrproper" in caught.value.remedy
+
+
+def test_a_tree_of_somebody_else_is_no_fault_of_the_commit(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _built_in(tree)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(ResolveError, match="belongs to another user") as caught:
+        view.clean(tree, Arch.X86_64, tmp_path / "view")
+    assert "safe.directory" in caught.value.remedy
+
+
+def test_without_git_it_is_the_tool_that_is_missing(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _built_in(tree)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingToolError, match="git is not installed"):
+        view.clean(tree, Arch.X86_64, tmp_path / "view")
+
+
+def test_a_git_that_runs_us_does_not_lead_us_to_its_own_files(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _built_in(tree)
+    subprocess.run(["git", "init", "-q", tmp_path / "other"], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other/.git/index"))
+    assert view.files_of(tree, Arch.X86_64) == {".gitignore", "mm/gup.c"}
