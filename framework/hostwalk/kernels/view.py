@@ -52,6 +52,7 @@ def update(view: Path, tree: Path, files: set[str]) -> None:
     there = _links(view)
     for name in there.keys() - files:
         (view / name).unlink()
+    _remove_empty_directories(view)
     for name in sorted(files):
         target = f"{tree}/{name}"
         if there.get(name) == target:
@@ -63,10 +64,22 @@ def update(view: Path, tree: Path, files: set[str]) -> None:
 
 
 def _links(view: Path) -> dict[str, str]:
-    """Return the links in a view, by their relative paths, with what they lead to."""
+    """Return the links in a view, by their relative paths, with what they lead to: files, directories, nothing."""
     found, start = {}, len(str(view)) + 1
-    for directory, _, names in os.walk(view):
-        for name in names:
+    for directory, directories, names in os.walk(view):
+        for name in [*directories, *names]:
             path = f"{directory}/{name}"
-            found[path[start:]] = os.readlink(path) if Path(path).is_symlink() else ""  # noqa: PTH115
+            if Path(path).is_symlink():
+                found[path[start:]] = os.readlink(path)  # noqa: PTH115
+            elif name in names:
+                found[path[start:]] = ""
     return found
+
+
+def _remove_empty_directories(view: Path) -> None:
+    """Make room where the tree has a file or a link now."""
+    for directory, directories, _ in os.walk(view, topdown=False):
+        for name in directories:
+            path = Path(directory, name)
+            if not path.is_symlink() and not any(path.iterdir()):
+                path.rmdir()
