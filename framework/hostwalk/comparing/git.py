@@ -19,7 +19,9 @@ from hostwalk.errors import Evidence, HostwalkError, Phase, UsageError
 
 OURS = (
     "-c", "user.name=hostwalk", "-c", "user.email=hostwalk@localhost", "-c", "core.hooksPath=/dev/null",
-    "-c", "commit.gpgSign=false", "-c", "advice.detachedHead=false", "-c", "gc.auto=0",
+    "-c", "commit.gpgSign=false", "-c", "advice.detachedHead=false", "-c", "gc.auto=0", "-c", "core.fsmonitor=false",
+    "-c", "core.autocrlf=false", "-c", "am.threeWay=false", "-c", "am.keepcr=false", "-c", "apply.whitespace=nowarn",
+    "-c", "apply.ignoreWhitespace=no", "-c", "log.showSignature=false",
 )  # fmt: skip
 MAIL = re.compile(r"^(From [0-9a-f]{7,} |(From|Subject|Message-I[Dd]): )", re.MULTILINE)
 FAILED_AT = re.compile(r"Patch failed at \d+ (.*)")
@@ -28,6 +30,7 @@ FAILED_FILE = re.compile(r"error: (.+): ((?:No such file|does not exist|already 
 CORRUPT = re.compile(
     r"error: (corrupt patch at .*|No valid patches in input.*|.*\bfragment without header.*)$", re.MULTILINE
 )
+EMPTY = "Patch is empty."
 BASE_COMMIT = re.compile(r"^base-commit: ([0-9a-f]{12,})", re.MULTILINE)
 
 
@@ -129,14 +132,20 @@ class Git:
         Raises UsageError that names the patch and the hunk that does not fit, after taking the failed one back.
         """
         for path in patches:
-            text = _text(path)
-            if MAIL.search(text):
-                done = self.run("am", "--quiet", "--keep-non-patch", path, check=False)
-            else:
-                done = self._apply_plain(path)
+            text, before = _text(path), self.commit("HEAD")
+            done = self._apply_mails(path) if MAIL.search(text) else self._apply_plain(path)
             if done.status != 0:
                 self.run("am", "--abort", check=False)
                 raise refused(path, text, done.stdout + done.stderr, done.command)
+            if self.commit("HEAD") == before:
+                raise refused(path, text, "there is no patch in it", done.command)
+
+    def _apply_mails(self, path: Path) -> process.Completed:
+        """Have git am take a series; a mail without a patch is its cover letter (``--empty`` came with git 2.34)."""
+        done = self.run("am", "--quiet", "--keep-non-patch", path, check=False)
+        while done.status != 0 and EMPTY in done.stdout + done.stderr:
+            done = self.run("am", "--quiet", "--skip", check=False)
+        return done
 
     def _apply_plain(self, path: Path) -> process.Completed:
         done = self.run("apply", "--index", path, check=False)
@@ -167,14 +176,20 @@ def refused(path: Path, text: str, said: str, command: str = "") -> HostwalkErro
     """Return the error for a patch that git does not take: which of the series, which hunk of which file, and why."""
     at = FAILED_AT.search(said)
     name = f'{path} ("{at[1]}")' if at else str(path)
-    base = BASE_COMMIT.search(text)
-    made_on = f": the series names its base-commit {base[1]}" if base else ""
     return UsageError(
         f"patch {name} does not apply: {_why(text, said)}",
-        remedy=f"choose the commit that it was made on with --git COMMIT{made_on}",
+        remedy=_remedy(text, said),
         phase=Phase.RESOLVE,
         evidence=Evidence(command=command, stderr=said.strip()),
     )
+
+
+def _remedy(text: str, said: str) -> str:
+    if not FAILED_HUNK.search(said) and not FAILED_FILE.search(said):
+        return "give mails or an mbox series as git am takes them, or differences as git apply does"
+    base = BASE_COMMIT.search(text)
+    made_on = f": the series names its base-commit {base[1]}" if base else ""
+    return f"choose the commit that it was made on with --git COMMIT{made_on}"
 
 
 def _why(text: str, said: str) -> str:
