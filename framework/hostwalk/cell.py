@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
-from hostwalk.errors import UNTESTABLE, BuildError, HostwalkError, MachineError, Phase, WalkError
+from hostwalk.errors import (
+    UNTESTABLE,
+    BuildError,
+    BuildInterruptedError,
+    HostwalkError,
+    MachineError,
+    Phase,
+    WalkError,
+)
 from hostwalk.guest import Agent, Subject
 from hostwalk.image import Image, build_image, build_login_image
 from hostwalk.kernels import Kernel, Progress, resolve
@@ -151,7 +159,7 @@ def untestable_if_built(target: Target) -> Iterator[None]:
     try:
         yield
     except (BuildError, MachineError) as error:
-        if is_from_source(target.kernel):
+        if is_from_source(target.kernel) and not isinstance(error, BuildInterruptedError):
             error.exit_status = UNTESTABLE
         raise
 

@@ -10,7 +10,15 @@ from hostwalk import runner
 from hostwalk.cache import Cache
 from hostwalk.cells import Source, prepare
 from hostwalk.comparing.comparison import WORSE, Change, Comparison, Kind, Side, compared
-from hostwalk.errors import UNTESTABLE, BootError, BuildError, HostwalkError, MachineError, Phase
+from hostwalk.errors import (
+    UNTESTABLE,
+    BootError,
+    BuildError,
+    BuildInterruptedError,
+    HostwalkError,
+    MachineError,
+    Phase,
+)
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Run, Verdict
@@ -37,12 +45,17 @@ def prove(name: str, side: Side, options: CheckOptions, progress: Progress, cach
             with progress.task(f"boot {name}: {target}", None):
                 Source.of(prepare(target, options, progress, cache))
         except HostwalkError as error:
-            if isinstance(error, BuildError | BootError) or (
-                isinstance(error, MachineError) and error.phase is Phase.BOOT
-            ):
+            if _is_untestable(error):
                 error.message = f"the {name} side, {side.label}, cannot be tested: {error.message}"
                 error.exit_status = UNTESTABLE
             raise
+
+
+def _is_untestable(error: HostwalkError) -> bool:
+    if isinstance(error, BuildInterruptedError):
+        return False
+    boots = isinstance(error, MachineError) and error.phase is Phase.BOOT
+    return boots or isinstance(error, BuildError | BootError)
 
 
 Request = tuple[Side, CheckOptions]
