@@ -1,6 +1,6 @@
 """The only place that starts git(1): where it is told to work, whatever repository the environment names.
 
-Git itself exports GIT_DIR, GIT_INDEX_FILE and others to hooks, to ``!`` aliases and to what ``git rebase -x`` runs. They
+Git exports GIT_DIR, GIT_INDEX_FILE and others to hooks, to ``!`` aliases and to what ``git rebase -x`` runs. They
 are stronger than ``-C``: with them a command for a tree of ours would be one for the user's own.
 """
 
