@@ -20,6 +20,7 @@ from hostwalk.errors import (
 from hostwalk.guest import Agent, Subject
 from hostwalk.image import Image, build_image, build_login_image
 from hostwalk.kernels import Kernel, Progress, resolve
+from hostwalk.kernels.progress import telling_of_waits
 from hostwalk.linux import Linux
 from hostwalk.machine import Machine, launch
 from hostwalk.machine.command import RAM
@@ -103,6 +104,7 @@ def prepare(
 
     Raises FetchError, ResolveError, BuildError.
     """
+    cache = telling_of_waits(cache, progress)
     with untestable_if_built(target):
         kernel = _kernel(target, options, progress, cache)
         if login:

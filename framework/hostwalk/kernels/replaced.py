@@ -39,7 +39,8 @@ def remember(record: Path, tree: Path) -> None:
 
 def facts_of(tree: Path) -> Facts:
     """Return inode and birth of a tree's directory, and inode, size and mtime (ns) of some files, 0 where they lack."""
-    return {".": [tree.stat().st_ino, _birth(tree)]} | {name: _file(tree / name) for name in FILES}
+    facts: Facts = {name: _file(tree / name) for name in FILES}
+    return {".": [tree.stat().st_ino, _birth(tree)], **facts}
 
 
 def _file(path: Path) -> list[int | str]:
@@ -51,7 +52,7 @@ def _file(path: Path) -> list[int | str]:
 
 def _birth(path: Path) -> str:
     """Return when a directory was made, as statx(2) tells stat(1); a dash where the file system does not know."""
-    argv = [process.find_tool("stat", "coreutils"), "--format=%w", path]
+    argv = [process.find_tool("stat", "coreutils"), "--format=%w", str(path)]
     utc = {**os.environ, "TZ": "UTC0", "LC_ALL": "C"}
     done = process.run(argv, deadline=Deadline.after(60), error=ResolveError, what="stat", env=utc)
     return done.stdout.strip()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,42 @@ def test_a_worktree_that_has_the_name_of_ours_in_a_new_repository(
     assert git(theirs, "symbolic-ref", "HEAD") == "refs/heads/topic"
     assert git(theirs, "status", "--porcelain") == ""
     assert "++pins" in (theirs / "gup.c").read_text()
+
+
+class Shown:
+    """Keeps what is told, and says when it is told that somebody is waited for."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.waits = threading.Event()
+
+    @contextmanager
+    def task(self, text: str, _total: int | None) -> Iterator[Callable[[int], None]]:
+        self.texts.append(text)
+        if text.startswith("waiting"):
+            self.waits.set()
+        yield lambda _done: None
+
+
+def test_another_comparison_is_waited_for_to_its_end_and_that_is_said(
+    repository: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the cache waits for other things: a comparison takes hours."""
+    monkeypatch.setattr("hostwalk.cache.PATIENCE", 0.0)
+    shown, done = Shown(), threading.Event()
+
+    def second() -> None:
+        with sides(Asked(git=TWO, tree=repository), cache, shown):
+            done.set()
+
+    other = threading.Thread(target=second)
+    with sides(Asked(git=TWO, tree=repository), cache):
+        other.start()
+        assert shown.waits.wait(60)
+        assert not done.is_set()
+    other.join(60)
+    assert done.is_set()
+    assert shown.texts[0].startswith("waiting for another hostwalk: worktree ")
 
 
 def test_worktrees_of_the_user_that_are_not_there_now_are_left_alone(
