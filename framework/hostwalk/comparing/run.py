@@ -21,7 +21,7 @@ from hostwalk.errors import (
 )
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
-from hostwalk.report.model import Run, Verdict
+from hostwalk.report.model import Run, Verdict, kernel_in
 
 Runner = Callable[[CheckOptions, Progress], Run]
 UNSTEADY = frozenset((Kind.STATE, Kind.COST))
@@ -83,7 +83,7 @@ def compare(
         if not again:
             break
         runs = ((base, first.before), (patched, first.after))
-        seen = [run(_only(options, earlier, again), progress) for (_, options), earlier in runs]
+        seen = [_look(side, earlier, again, progress, run) for side, earlier in runs]
         confirmed = {_key(change) for change in compared(base[0], patched[0], *seen).changes}
         standing = tuple(_looked_at(change, _key(change) in confirmed) for change in standing)
         standing = tuple(c for c in standing if c.kind not in UNSTEADY or c.always)
@@ -97,8 +97,25 @@ def _proven(request: Request, progress: Progress, run: Runner) -> Run:
     failed = {(each.cell, each.claim_id) for each in first.having(Verdict.UNPROVEN) if not each.untestable}
     if not failed or len(failed) == len(first.results):
         return first
-    second = {result.nodeid: result for result in run(_only(options, first, failed), progress).results}
+    again = _look(request, first, failed, progress, run)
+    second = {result.nodeid: result for result in again.results}
     return replace(first, results=tuple(second.get(result.nodeid, result) for result in first.results))
+
+
+def _look(
+    request: Request, first: Run, claims: Collection[tuple[str, str]], progress: Progress, run: Runner
+) -> Run:
+    """Run some claims of one side again; raises HostwalkError where its kernel is another one by now."""
+    side, options = request
+    found = run(_only(options, first, claims), progress)
+    for name, identity in found.identities.items():
+        if kernel_in(first.identities.get(name, identity)) != kernel_in(identity):
+            raise HostwalkError(
+                f"{side.label} was changed while it was compared: it was built anew, with other content",
+                remedy="change nothing in the tree meanwhile, or compare commits: --git BASE..PATCHED",
+                phase=Phase.BUILD,
+            )
+    return found
 
 
 def _claims(changes: Iterable[Change]) -> set[tuple[str, str]]:
