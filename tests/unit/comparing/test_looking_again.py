@@ -12,6 +12,7 @@ from hostwalk.comparing.comparison import Comparison, Kind
 from hostwalk.errors import (
     BootError,
     BuildError,
+    BuildInterruptedError,
     FetchError,
     GuestCrashError,
     HostwalkError,
@@ -129,6 +130,7 @@ def test_what_stays_unproven_is_told() -> None:
         (BootError("silent"), 125),
         (GuestCrashError("panic", phase=Phase.BOOT), 125),
         (FetchError("no network"), 3),
+        (BuildInterruptedError("killed"), 3),
         (GuestCrashError("panic"), 3),
     ],
 )
