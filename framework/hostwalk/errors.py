@@ -9,7 +9,7 @@ The tree::
      +-- FetchError          a download failed or is not what it should be
      +-- CacheError          the cache cannot be read or written
      +-- BuildError          a compiler or linker failed
-     |    +-- BuildInterruptedError  a build was killed, or was not given the time or memory
+     |    +-- BuildInterruptedError  a build was killed or overtaken, or lacked time or memory
      |    +-- KernelBuildError  a kernel that is built from source cannot be (exit status 125)
      +-- LaunchError         QEMU did not start
      +-- MachineError        a machine that had started is not usable any more
@@ -142,7 +142,7 @@ class BuildError(HostwalkError):
 
 
 class BuildInterruptedError(BuildError):
-    """A build was killed, or took too long, or lacked memory: nothing is known of what it was to build."""
+    """A build was killed, took too long, lacked memory or was overtaken: nothing is known of what it was to build."""
 
 
 class KernelBuildError(BuildError):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hostwalk.cache import Cache, key_of
 from hostwalk.deadline import Deadline
-from hostwalk.errors import KernelBuildError, UsageError
+from hostwalk.errors import BuildInterruptedError, UsageError
 from hostwalk.kernels import fragments, replaced, toolchain, view
 from hostwalk.kernels.configuring import configure
 from hostwalk.kernels.kernel import Headers, Kernel, parse_config
@@ -69,8 +69,8 @@ class Build:
         """Drop what was built where the path has another tree now; what the cache unpacked is told by its digest."""
         if self.tree.identity.startswith("source:"):
             return
-        if replaced.is_other(room / _TREE, self.tree.path):
-            shutil.rmtree(room / "out", ignore_errors=True)
+        if (room / "out").exists() and replaced.is_other(room / _TREE, self.tree.path):
+            shutil.rmtree(room / "out")
             (room / _RUNNING).unlink(missing_ok=True)
         replaced.remember(room / _TREE, self.tree.path)
 
@@ -174,11 +174,11 @@ def _need_plain(path: Path) -> None:
 
 @contextmanager
 def _held(cache: Cache, key: str, identity: str) -> Iterator[None]:
-    """Hold a build directory that still is what was built; raises KernelBuildError when it has been built anew."""
+    """Hold a build directory that still is what was built; raises BuildInterruptedError when it was built anew."""
     with cache.workspace("build", key, Deadline.after(BUILD_SECONDS)) as room:
         stamp = room / _STAMP
         if not stamp.is_file() or stamp.read_text() != identity:
-            raise KernelBuildError(
+            raise BuildInterruptedError(
                 "another run has built this tree again meanwhile, with other content",
                 remedy="run this again; to check two states at once give each its own git worktree",
             )

@@ -37,11 +37,14 @@ _STEP = re.compile(r"^  [A-Z][A-Z0-9_+-]*(?: \[M\])? +(\S+)$")
 _COMPILER = re.compile(
     r"^(?P<path>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<what>.+)$", re.MULTILINE
 )
-_FULL = re.compile(r"^.*(?:No space left on device|Disk quota exceeded).*$", re.MULTILINE)
+# The compiler quotes the source after a number and a bar: what a kernel prints is no message of ours.
+_SAID = r"^(?! *\d+ \|)"
+_FULL = re.compile(rf"{_SAID}.*(?:No space left on device|Disk quota exceeded).*$", re.MULTILINE)
 # A compiler that crashes by itself may do so for what the source says; one that is killed does not.
 _KILLED = re.compile(
-    r"^(?:Killed$|.*(?:Killed signal terminated program|terminated with signal \d+ \[Killed\]|\] (?:Killed|Terminated)$"
-    r"|: +\d+ Killed |virtual memory exhausted|out of memory allocating|Cannot allocate memory|std::bad_alloc).*$)",
+    rf"{_SAID}(?:Killed$|.*(?:Killed signal terminated program|terminated with signal \d+ \[Killed\]"
+    r"|\] (?:Killed|Terminated)$|: +\d+ Killed |virtual memory exhausted|out of memory allocating"
+    r"|Cannot allocate memory|std::bad_alloc).*$)",
     re.MULTILINE,
 )
 _OTHERS = (

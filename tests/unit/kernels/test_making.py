@@ -166,6 +166,14 @@ def test_a_compiler_that_crashes_may_do_so_for_the_source() -> None:
     assert not making.interruption(said, 2)
 
 
+def test_what_the_compiler_quotes_of_the_source_is_nothing_that_happened() -> None:
+    quoted = ("Cannot allocate memory", "No space left on device")
+    said = "mm/x.c:7:1: error: no\n" + "".join(f'    7 |   pr_err("{each}");\n' for each in quoted)
+    assert not making.interruption(said, 2)
+    assert making.first_error(said) == "mm/x.c:7:1: error: no"
+    assert making.tail(said, 1) == said.splitlines()[-1]
+
+
 def test_a_make_that_a_signal_ended_says_nothing_of_the_source(tmp_path: Path) -> None:
     with pytest.raises(BuildInterruptedError, match="signal 9"):
         _maker(tmp_path, "all:\n\t@kill -9 $$PPID\n").run(["all"])
