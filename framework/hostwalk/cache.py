@@ -14,7 +14,9 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from hostwalk import manifest
@@ -81,10 +83,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cache:
-    """A directory of entries. Safe for parallel threads and processes; ``on_wait`` hears whom we wait for."""
+    """A directory of entries. Safe for parallel threads and processes; ``on_wait`` shows for whom we wait."""
 
     root: Path
-    on_wait: Callable[[str], None] | None = field(default=None, compare=False)
+    on_wait: Callable[[str], AbstractContextManager[object]] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.absolute())
@@ -153,8 +155,8 @@ class Cache:
         with self._errors(f"cannot lock {kind} {key}"):
             path.parent.mkdir(parents=True, exist_ok=True)
         waits = self.on_wait
-        say = (lambda: waits(f"{kind} {key}")) if waits else None
-        with locked(path, deadline or Deadline.after(PATIENCE), say):
+        show = partial(waits, f"{kind} {key}") if waits else contextlib.nullcontext
+        with locked(path, deadline or Deadline.after(PATIENCE), show):
             yield
 
     @contextlib.contextmanager

@@ -8,10 +8,19 @@ from dataclasses import dataclass, field
 
 from hostwalk.cache import Cache
 from hostwalk.deadline import Deadline
-from hostwalk.errors import UNTESTABLE, BuildError, HostwalkError, MachineError, Phase, WalkError
+from hostwalk.errors import (
+    UNTESTABLE,
+    BuildError,
+    BuildInterruptedError,
+    HostwalkError,
+    MachineError,
+    Phase,
+    WalkError,
+)
 from hostwalk.guest import Agent, Subject
 from hostwalk.image import Image, build_image, build_login_image
 from hostwalk.kernels import Kernel, Progress, resolve
+from hostwalk.kernels.progress import telling_of_waits
 from hostwalk.linux import Linux
 from hostwalk.machine import Machine, launch
 from hostwalk.machine.command import RAM
@@ -95,6 +104,7 @@ def prepare(
 
     Raises FetchError, ResolveError, BuildError.
     """
+    cache = telling_of_waits(cache, progress)
     with untestable_if_built(target):
         kernel = _kernel(target, options, progress, cache)
         if login:
@@ -151,7 +161,7 @@ def untestable_if_built(target: Target) -> Iterator[None]:
     try:
         yield
     except (BuildError, MachineError) as error:
-        if is_from_source(target.kernel):
+        if is_from_source(target.kernel) and not isinstance(error, BuildInterruptedError):
             error.exit_status = UNTESTABLE
         raise
 

@@ -9,6 +9,7 @@ The tree::
      +-- FetchError          a download failed or is not what it should be
      +-- CacheError          the cache cannot be read or written
      +-- BuildError          a compiler or linker failed
+     |    +-- BuildInterruptedError  a build was killed or overtaken, or lacked time or memory
      |    +-- KernelBuildError  a kernel that is built from source cannot be (exit status 125)
      +-- LaunchError         QEMU did not start
      +-- MachineError        a machine that had started is not usable any more
@@ -138,6 +139,10 @@ class BuildError(HostwalkError):
     """A compiler or linker failed."""
 
     default_phase = Phase.BUILD
+
+
+class BuildInterruptedError(BuildError):
+    """A build was killed, took too long, lacked memory or was overtaken: nothing is known of what it was to build."""
 
 
 class KernelBuildError(BuildError):

@@ -7,6 +7,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hostwalk.deadline import Deadline
@@ -28,16 +29,17 @@ def try_lock(path: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, deadline: Deadline, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the exclusive lock of a file; ``on_wait`` is called once if it has to be waited for.
+def locked(
+    path: Path, deadline: Deadline, on_wait: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Iterator[None]:
+    """Hold the exclusive lock of a file; what ``on_wait`` gives is entered while it has to be waited for.
 
     Raises CacheError when the deadline passes, OSError when the file cannot be made.
     """
     fd = try_lock(path)
     if fd is None:
-        if on_wait:
-            on_wait()
-        fd = _wait_for(path, deadline)
+        with on_wait():
+            fd = _wait_for(path, deadline)
     try:
         yield
     finally:

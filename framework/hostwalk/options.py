@@ -88,7 +88,7 @@ class CheckOptions:
             cells = named(self.matrix or DEFAULT, accel=self.accel, memory=self.memory)
             return self._narrowed(cells)
         return matrix(
-            self.archs, self.kernels, self.formats,
+            self.archs, (self.instead,) if self.instead else self.kernels, self.formats,
             accel=self.accel, memory=self.memory, cpus=(self.cpus,),
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import pytest
 from hostwalk.errors import HostwalkError
 from hostwalk.machine.command import TRANSLATED_MIB
 from hostwalk.observed import Observed
-from hostwalk.report.model import Result, Verdict
+from hostwalk.report.model import Result, Verdict, kernel_in
 from hostwalk.report.story import plain, story_of
 from hostwalk.target import Target
 from hostwalk.template import measured_forks
@@ -32,6 +32,10 @@ RECEIVER = "hostwalk-receiver"
 SEED = "hostwalk_seed"
 SELECTED = "hostwalk_selected"
 CRASHED = "???"
+CHANGED = (
+    "infrastructure: the kernel was built anew while it was checked, and others judged another one; change nothing in "
+    "its tree meanwhile, or check a git worktree of it"
+)
 PYTHON_BYTES = 192 << 20
 MACHINES = 2
 """Of each worker: the one that a claim runs on, and the next."""
@@ -137,11 +141,23 @@ class Receiver:
         """Unload a report; that of a worker's crash leaves the test that ran there unproven."""
         parcel = getattr(report, PARCEL, None)
         if parcel is not None:
-            self._session.cells.identities.update(parcel["identities"])
+            others = self._others(parcel["identities"])
             for number, values in parcel["results"]:
-                self._keep(number, unpacked(values, self._session.targets))
+                found = unpacked(values, self._session.targets)
+                self._keep(number, _not_of_ours(found) if found.target.name in others else found)
         elif report.when == CRASHED:
             self._keep(len(self._results), self._lost(report))
+
+    def _others(self, identities: Mapping[str, str]) -> set[str]:
+        """Note what was booted; return the names of the targets of which another worker booted another kernel."""
+        known = self._session.cells.identities
+        others = {
+            name
+            for name, identity in identities.items()
+            if kernel_in(known.get(name, identity)) != kernel_in(identity)
+        }
+        known.update({name: identity for name, identity in identities.items() if name not in others})
+        return others
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -167,6 +183,11 @@ class Receiver:
         return Result(
             report.nodeid, "", "", target, Verdict.UNPROVEN, reason, report.longreprtext, nodeid=report.nodeid
         )
+
+
+def _not_of_ours(found: Result) -> Result:
+    """Return a result of another kernel as one that proves nothing: a report is about one kernel of each target."""
+    return replace(found, verdict=Verdict.UNPROVEN, reason=CHANGED, detail="", crashed=False, story=None)
 
 
 def children() -> tuple[int, ...]:

@@ -45,6 +45,11 @@ def quote(argv: Sequence[str | Path], cwd: Path | None = None) -> str:
     return f"cd {shlex.quote(str(cwd))} && {line}" if cwd else line
 
 
+def processors() -> int:
+    """Return on how many processors this process may run (sched_getaffinity(2)), not how many there are."""
+    return len(os.sched_getaffinity(0))
+
+
 def find_tool(name: str, package: str) -> str:
     """Return the path of a host program; raise MissingToolError that names its Debian ``package``."""
     path = shutil.which(name)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from hostwalk.cache import Cache
-from hostwalk.kernels import resolve
+from hostwalk.kernels import fragments, resolve, toolchain
 from hostwalk.kernels.archive import Archive
+from hostwalk.kernels.configuring import configure
+from hostwalk.kernels.making import Maker
+from hostwalk.kernels.progress import SILENT
 from hostwalk.kernels.sources import DebianSources
-from hostwalk.target import Arch
+from hostwalk.target import CPUS, Arch
 
 SECONDS = 4 * 3600
 CLAIM = "gup.ref.1"
@@ -89,18 +95,59 @@ def test_a_kernel_that_does_not_boot_is_125(tree: Path) -> None:
     path.unlink()
     path.write_text(whole.replace("static int __ref kernel_init(void *unused)\n{", "static int __ref "
                                   'kernel_init(void *unused)\n{\n\tpanic("not today");', 1))  # fmt: skip
-    assert _check(tree).returncode == 125
-    path.write_text(whole)
+    try:
+        assert _check(tree).returncode == 125
+    finally:
+        path.write_text(whole)
 
 
-def test_a_build_that_was_killed_goes_on(tree: Path) -> None:
-    (tree / "mm/mmap.c").unlink()
-    (tree / "mm/mmap.c").write_text((DebianSources(Archive(Cache.user(), sources=True)).tree("7.3").path
-                                     / "mm/mmap.c").read_text() + "\n")  # fmt: skip
+def _kill_while_compiling(tree: Path, name: str) -> None:
+    """Build, and kill everything as soon as make says that it compiles a file."""
     argv = [sys.executable, "-m", "hostwalk", "kernels", "fetch", f"tree:{tree}", "--arch", "x86_64"]
+    log = _room(Cache.user()) / "build.log"
+    log.unlink()
     with subprocess.Popen(argv, start_new_session=True) as child:
-        log, end = _room(Cache.user()) / "build.log", time.monotonic() + 600
-        while "mmap.o" not in (log.read_text() if log.exists() else "") and time.monotonic() < end:
+        end = time.monotonic() + 600
+        while name not in (log.read_text() if log.exists() else ""):
+            assert child.poll() is None, "the build ended before it compiled the file"
+            assert time.monotonic() < end
             os.sched_yield()
         os.killpg(child.pid, signal.SIGKILL)
+
+
+def test_a_build_that_was_killed_goes_on(tree: Path, tmp_path: Path) -> None:
+    """With an object that is cut off, as a compiler leaves it, and the command file of the build before beside it."""
     assert _check(tree).returncode == 0
+    room = _room(Cache.user())
+    made, command = room / "out/mm/mmap.o", room / "out/mm/.mmap.o.cmd"
+    whole = made.read_bytes()
+    shutil.copy2(command, tmp_path / "before.cmd")
+    text = (tree / "mm/mmap.c").read_text()
+    (tree / "mm/mmap.c").unlink()
+    (tree / "mm/mmap.c").write_text(text + "\n")
+    _kill_while_compiling(tree, "mm/mmap.o")
+    assert (room / "running").exists()
+    made.write_bytes(whole[: len(whole) // 2])
+    shutil.copy2(tmp_path / "before.cmd", command)
+    assert _check(tree).returncode == 0
+    assert made.read_bytes() == whole
+    assert not (room / "running").exists()
+
+
+def _combinations() -> Iterator[ParameterSet]:
+    """Yield each set of fragments that a kernel can be configured with."""
+    for arch, names in sorted({(cpu.arch, fragments.names(cpu.arch, cpu.format)) for cpu in CPUS}):
+        for each in (names, (*names, fragments.DEBUG)):
+            yield pytest.param(arch, each, id="+".join(each[1:]))
+
+
+@pytest.mark.parametrize(("arch", "names"), list(_combinations()))
+def test_each_set_of_fragments_can_be_had(arch: Arch, names: tuple[str, ...], tmp_path: Path) -> None:
+    """kbuild takes every option that is not optional: configure() raises an error for one that it drops."""
+    source = DebianSources(Archive(Cache.user(), sources=True)).tree("7.3")
+    out = tmp_path / "out"
+    out.mkdir()
+    maker = Maker(source.path, out, tmp_path / "log", toolchain.find(arch), "no configuration")
+    configure(maker, fragments.load(names), source.version, SILENT)
+    config = fragments.values((out / ".config").read_text())
+    assert all(option.is_kept(config) for option in fragments.load(names) if not option.optional)

@@ -29,13 +29,15 @@ def source(tmp_path: Path) -> Path:
     return tree
 
 
-def demo(tmp_path: Path, source: Path, *, bad: int = 1) -> subprocess.CompletedProcess[str]:
+def demo(
+    tmp_path: Path, source: Path, *, bad: int = 1, words: tuple[str, str] | None = None, **environ: str
+) -> subprocess.CompletedProcess[str]:
     judge = tmp_path / "judge"
     judge.write_text(JUDGE.format(calls=tmp_path / "calls", bad=bad))
     judge.chmod(0o755)
     return subprocess.run(
-        [DEMO, source, tmp_path / "work", "--accel", "tcg"], capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "HOSTWALK": str(judge)},
+        [DEMO, *(words or (source, tmp_path / "work")), "--accel", "tcg"], capture_output=True, text=True, timeout=120,
+        check=False, cwd=tmp_path, env={**os.environ, "HOSTWALK": str(judge), **environ},
     )  # fmt: skip
 
 
@@ -63,3 +65,24 @@ def test_a_directory_that_is_no_source(tmp_path: Path, source: Path) -> None:
     done = demo(tmp_path, source)
     assert (done.returncode, "is no Linux source" in done.stderr) == (2, True)
     assert not (tmp_path / "work").exists()
+
+
+def test_directories_and_hostwalk_by_relative_names(tmp_path: Path, source: Path) -> None:
+    done = demo(tmp_path, source, words=("linux", "work"), HOSTWALK="./judge")
+    assert done.returncode == 0, done.stderr
+    assert "simplify counting" in done.stdout.splitlines()[-1]
+
+
+def test_a_hostwalk_that_there_is_not_is_told_before_anything_is_copied(tmp_path: Path, source: Path) -> None:
+    done = demo(tmp_path, source, HOSTWALK="./none")
+    assert (done.returncode, "there is no" in done.stderr) == (2, True)
+    assert not (tmp_path / "work").exists()
+
+
+def test_commits_are_not_signed_and_go_to_no_repository_of_the_caller(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "gitconfig").write_text("[commit]\n\tgpgsign = true\n[gpg]\n\tprogram = false\n")
+    subprocess.run(["git", "init", "-q", tmp_path / "theirs"], check=True)
+    named = {"GIT_CONFIG_GLOBAL": str(tmp_path / "gitconfig"), "GIT_DIR": str(tmp_path / "theirs/.git")}
+    done = demo(tmp_path, source, **named)
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "theirs/.git/refs/heads").iterdir())

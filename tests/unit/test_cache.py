@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import signal
@@ -216,17 +217,26 @@ def test_waiting_for_a_maker_has_a_deadline_and_is_told(
     cache: Cache, sleeper: "subprocess.Popen[str]"
 ) -> None:
     told: list[str] = []
-    patient = Cache(cache.root, told.append)
+
+    @contextlib.contextmanager
+    def shown(what: str) -> Iterator[None]:
+        told.append(what)
+        try:
+            yield
+        finally:
+            told.append("no more")
+
+    patient = Cache(cache.root, shown)
     with pytest.raises(CacheError, match=r"another hostwalk held .*kind\.key"):
         patient.entry("kind", "key", writes(), deadline=Deadline.after(0.02))
-    assert told == ["kind key"]
+    assert told == ["kind key", "no more"]
 
 
 def test_a_lock_that_comes_free_is_taken(tmp_path: Path) -> None:
     fd = try_lock(tmp_path / "lock")
     assert fd is not None
     assert try_lock(tmp_path / "lock") is None
-    with locked(tmp_path / "lock", Deadline.after(5), lambda: os.close(fd)):
+    with locked(tmp_path / "lock", Deadline.after(5), lambda: contextlib.nullcontext(os.close(fd))):
         assert try_lock(tmp_path / "lock") is None
     again = try_lock(tmp_path / "lock")
     assert again is not None

@@ -108,6 +108,36 @@ def test_results_and_cache_are_kept(path: Path) -> None:
     assert "/dev/kvm" in text
 
 
+CONTEXTS = {"github", "needs", "vars", "inputs"}
+FUNCTIONS = {
+    "always",
+    "cancelled",
+    "success",
+    "failure",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "format",
+    "fromJSON",
+}
+
+
+def strangers(condition: str) -> set[str]:
+    """Return what GitHub does not know in a job's condition, for it is evaluated before there is a checkout."""
+    plain = re.sub(r"'[^']*'", "", condition)
+    called = set(re.findall(r"(\w+) *\(", plain))
+    named = set(re.findall(r"(?<![\w.])([a-z]\w*)(?=\.)", plain))
+    return (called - FUNCTIONS) | (named - CONTEXTS)
+
+
+def test_a_job_depends_on_nothing_that_only_a_step_knows() -> None:
+    jobs = load(EXAMPLES / "github-actions.yml")["jobs"]
+    conditions = [str(job["if"]) for job in jobs.values() if "if" in job]
+    assert conditions
+    assert [strangers(each) for each in conditions] == [set()] * len(conditions)
+    assert strangers("env.X == 'a.b()' && hashFiles('Kbuild') != ''") == {"env", "hashFiles"}
+
+
 def test_a_wrong_option_would_be_noticed() -> None:
     with pytest.raises(SystemExit):
         parsed(["check", "--shards", "1/2"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from recording import HEAD, Record, Row
 from hostwalk.errors import UsageError
 from hostwalk.target import Arch
 
+RUN = Path(__file__).resolve().parents[1] / "mutants" / "run"
 SOURCE = """\
 int take(int refs);
 
@@ -178,6 +181,45 @@ def test_what_was_so_before_is_not_noticed(tmp_path: Path) -> None:
     assert later.beyond(base).words == "b.1"
     lost = report(tmp_path, {"claim": "a.1", "verdict": "broken"}, {"claim": "b.1", "verdict": "unproven"})
     assert (lost.beyond(base).words, lost.beyond(base).status) == ("1 unproven", 3)
+
+
+def broken(tmp_path: Path, *names: str) -> Judged:
+    return report(tmp_path, *({"claim": name, "verdict": "broken"} for name in names))
+
+
+def test_what_is_broken_once_in_two_runs_is_not_noticed(tmp_path: Path) -> None:
+    first = broken(tmp_path, "a.1", "b.1")
+    assert first.repeated == ("a.1", "b.1")
+    both = first.confirmed(broken(tmp_path, "b.1"))
+    assert (both.words, both.status, both.seconds) == ("b.1; only once: a.1", 0, 14.0)
+    none = first.confirmed(broken(tmp_path))
+    assert (none.words, none.status) == ("only once: a.1, b.1", 3)
+
+
+def test_of_many_claims_a_few_are_repeated_and_stand_for_the_others(tmp_path: Path) -> None:
+    first = broken(tmp_path, *(f"a.{number}" for number in range(1, 9)))
+    assert len(first.repeated) == 6
+    assert first.confirmed(broken(tmp_path, "a.6")).broken == {"a.6", "a.7", "a.8"}
+    assert not first.confirmed(broken(tmp_path)).broken
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), [(["-k", "gup", "--record", "x.md"], 2), (["--only", "no-such-mutant"], 2)]
+)
+def test_a_command_line_that_makes_no_sense(words: list[str], status: int) -> None:
+    done = subprocess.run(
+        [sys.executable, RUN, *words], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, "usage: " in done.stderr) == (status, True)
+
+
+def test_what_keeps_everything_from_being_judged_is_3(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environ = {**os.environ, "HOSTWALK_CACHE": str(tmp_path / "file")}
+    done = subprocess.run(
+        [sys.executable, RUN], capture_output=True, text=True, timeout=120, check=False, env=environ
+    )
+    assert (done.returncode, "cache: " in done.stderr) == (3, True), done.stderr
 
 
 def test_of_many_claims_the_first_are_named(tmp_path: Path) -> None:

@@ -113,6 +113,27 @@ def test_a_worker_that_died_without_a_claim_is_an_error() -> None:
         Receiver(session()).pytest_runtest_logreport(crash)  # type: ignore[arg-type]
 
 
+def judged(found: Result, identity: str) -> SimpleNamespace:
+    there = session(found)
+    there.cells.identities = {found.target.name: identity}
+    return sent(Sender(there))  # type: ignore[arg-type]
+
+
+def test_a_report_is_about_one_kernel_of_each_target() -> None:
+    here = session()
+    receiver = Receiver(here)  # type: ignore[arg-type]
+    of_first, of_other = "Linux 7.3 (0123), 4level, tcg, {}", "Linux 7.3 (4567), 4level, tcg, {}"
+    receiver.pytest_runtest_logreport(judged(result(0), of_first.format("booted")))  # type: ignore[arg-type]
+    receiver.pytest_runtest_logreport(judged(result(1), of_first.format("forked")))  # type: ignore[arg-type]
+    receiver.pytest_runtest_logreport(judged(result(2), of_other.format("booted")))  # type: ignore[arg-type]
+    receiver.pytest_runtest_logreport(judged(result(3, target=TARGETS[1]), of_other))  # type: ignore[arg-type]
+    verdicts = {each.claim_id: each.verdict for each in here.results}
+    unproven = verdicts.pop("claim.2")
+    assert (unproven, set(verdicts.values())) == (Verdict.UNPROVEN, {Verdict.KEPT})
+    assert "built anew while it was checked" in next(each.reason for each in here.results if each.reason)
+    assert here.cells.identities[TARGETS[0].name] == of_first.format("forked")
+
+
 def test_workers_get_the_seed() -> None:
     node = SimpleNamespace(workerinput={})
     Receiver(session()).pytest_configure_node(node)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from hostwalk.cell import untestable_if_built
 from hostwalk.errors import (
     BootError,
     BuildError,
+    BuildInterruptedError,
     FetchError,
     GuestCrashError,
     HostwalkError,
@@ -41,6 +42,7 @@ def test_what_keeps_a_built_kernel_from_its_first_answer(kernel: str, kind: type
         ("debian:6.12", BootError),
         ("tree:.", FetchError),
         ("tree:.", MissingToolError),
+        ("tree:.", BuildInterruptedError),
     ],
 )
 def test_what_says_nothing_about_a_commit(kernel: str, kind: type[HostwalkError]) -> None:

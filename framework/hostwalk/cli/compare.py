@@ -65,6 +65,10 @@ def _repository(group: argparse._ArgumentGroup) -> None:
         help="mails or mbox series as git am takes them, or plain differences, on HEAD or on --git COMMIT",
     )  # fmt: skip
     group.add_argument(
+        "--with", action="append", default=[], metavar="NAME", dest="extra",
+        help="+ a further fragment of images/config in the configuration of both sides: debug",
+    )  # fmt: skip
+    group.add_argument(
         "--tree", type=Path, default=Path(), metavar="PATH", help="the checkout (default: here)"
     )
 
@@ -87,10 +91,11 @@ def _selection(group: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print the reports; return 0, 1 or 3."""
-    asked = Asked(tuple(args.kernels), args.git, tuple(args.patches), args.tree)
+    asked = Asked(tuple(args.kernels), args.git, tuple(args.patches), args.tree, tuple(args.extra))
     wanted = _wanted(args)
     extras = tuple(zip(_twice(args.headers, "--headers"), _twice(args.symbols, "--symbols"), strict=True))
     options = _options(args)
+    _check_buildable(asked, options)
     cache = Cache.user()
     with showing(output.err()) as progress, sides(asked, cache, progress) as pair:
         both = [(side, options_for(side, options, extra)) for side, extra in zip(pair, extras, strict=True)]
@@ -99,6 +104,12 @@ def run(args: argparse.Namespace) -> int:
     signals.check()
     _write(found, wanted, _command())
     return found.exit_status
+
+
+def _check_buildable(asked: Asked, options: CheckOptions) -> None:
+    """Raise UsageError for cells that make no sense before anything is checked out."""
+    for spec in asked.kernels or (asked.spec(asked.tree),):
+        _ = replace(options, instead=spec).targets
 
 
 def _ready(both: list[tuple[Side, CheckOptions]], progress: Progress, cache: Cache) -> None:

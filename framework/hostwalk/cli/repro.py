@@ -20,6 +20,7 @@ from hostwalk.cli.progress import showing, telling
 from hostwalk.errors import (
     BootError,
     BuildError,
+    BuildInterruptedError,
     FetchError,
     GuestHungError,
     HostwalkError,
@@ -299,11 +300,14 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def not_built(error: HostwalkError) -> int:
-    """Say what could not be built or booted; return the status that has git bisect go on to another commit."""
+    """Say what could not be built or booted; return the status that has git bisect go on to another commit.
+
+    It is that of the error where the build was interrupted: the next commit would have no better chance.
+    """
     from hostwalk.cli.failure import say  # noqa: PLC0415 (only where something failed)
 
     say(error)
-    return NOT_BUILT
+    return error.exit_status if isinstance(error, BuildInterruptedError) else NOT_BUILT
 
 
 def status_of(outcomes: list[Outcome]) -> int:

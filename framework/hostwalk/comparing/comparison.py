@@ -91,11 +91,19 @@ class Comparison:
         return len(judged[0] & judged[1])
 
     @property
+    def is_empty_part(self) -> bool:
+        """Whether it is a part of the claims (``--shard``) to which none belongs."""
+        return all(run.shard and not run.results for run in (self.before, self.after))
+
+    @property
     def exit_status(self) -> int:
-        """Return 1 when something got worse, 3 when something could not be compared or nothing was, else 0."""
+        """Return 1 when something got worse, 3 when something could not be compared or nothing was, else 0.
+
+        A part of the claims may be empty.
+        """
         if self.counts.keys() & WORSE:
             return 1
-        return 3 if self.counts[Kind.UNPROVEN] or not self.pairs else 0
+        return 3 if self.counts[Kind.UNPROVEN] or not (self.pairs or self.is_empty_part) else 0
 
     def having(self, *kinds: Kind) -> tuple[Change, ...]:
         """Return the changes of these kinds, in order."""

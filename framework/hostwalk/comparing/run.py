@@ -10,10 +10,18 @@ from hostwalk import runner
 from hostwalk.cache import Cache
 from hostwalk.cells import Source, prepare
 from hostwalk.comparing.comparison import WORSE, Change, Comparison, Kind, Side, compared
-from hostwalk.errors import UNTESTABLE, BootError, BuildError, HostwalkError, MachineError, Phase
+from hostwalk.errors import (
+    UNTESTABLE,
+    BootError,
+    BuildError,
+    BuildInterruptedError,
+    HostwalkError,
+    MachineError,
+    Phase,
+)
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.options import CheckOptions
-from hostwalk.report.model import Run, Verdict
+from hostwalk.report.model import Run, Verdict, kernel_in
 
 Runner = Callable[[CheckOptions, Progress], Run]
 UNSTEADY = frozenset((Kind.STATE, Kind.COST))
@@ -37,12 +45,17 @@ def prove(name: str, side: Side, options: CheckOptions, progress: Progress, cach
             with progress.task(f"boot {name}: {target}", None):
                 Source.of(prepare(target, options, progress, cache))
         except HostwalkError as error:
-            if isinstance(error, BuildError | BootError) or (
-                isinstance(error, MachineError) and error.phase is Phase.BOOT
-            ):
+            if _is_untestable(error):
                 error.message = f"the {name} side, {side.label}, cannot be tested: {error.message}"
                 error.exit_status = UNTESTABLE
             raise
+
+
+def _is_untestable(error: HostwalkError) -> bool:
+    if isinstance(error, BuildInterruptedError):
+        return False
+    boots = isinstance(error, MachineError) and error.phase is Phase.BOOT
+    return boots or isinstance(error, BuildError | BootError)
 
 
 Request = tuple[Side, CheckOptions]
@@ -70,7 +83,7 @@ def compare(
         if not again:
             break
         runs = ((base, first.before), (patched, first.after))
-        seen = [run(_only(options, earlier, again), progress) for (_, options), earlier in runs]
+        seen = [_look(side, earlier, again, progress, run) for side, earlier in runs]
         confirmed = {_key(change) for change in compared(base[0], patched[0], *seen).changes}
         standing = tuple(_looked_at(change, _key(change) in confirmed) for change in standing)
         standing = tuple(c for c in standing if c.kind not in UNSTEADY or c.always)
@@ -84,8 +97,25 @@ def _proven(request: Request, progress: Progress, run: Runner) -> Run:
     failed = {(each.cell, each.claim_id) for each in first.having(Verdict.UNPROVEN) if not each.untestable}
     if not failed or len(failed) == len(first.results):
         return first
-    second = {result.nodeid: result for result in run(_only(options, first, failed), progress).results}
+    again = _look(request, first, failed, progress, run)
+    second = {result.nodeid: result for result in again.results}
     return replace(first, results=tuple(second.get(result.nodeid, result) for result in first.results))
+
+
+def _look(
+    request: Request, first: Run, claims: Collection[tuple[str, str]], progress: Progress, run: Runner
+) -> Run:
+    """Run some claims of one side again; raises HostwalkError where its kernel is another one by now."""
+    side, options = request
+    found = run(_only(options, first, claims), progress)
+    for name, identity in found.identities.items():
+        if kernel_in(first.identities.get(name, identity)) != kernel_in(identity):
+            raise HostwalkError(
+                f"{side.label} was changed while it was compared: it was built anew, with other content",
+                remedy="change nothing in the tree meanwhile, or compare commits: --git BASE..PATCHED",
+                phase=Phase.BUILD,
+            )
+    return found
 
 
 def _claims(changes: Iterable[Change]) -> set[tuple[str, str]]:

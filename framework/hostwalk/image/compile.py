@@ -13,9 +13,10 @@ from pathlib import Path
 from hostwalk import process, resources
 from hostwalk.cache import Cache, key_of
 from hostwalk.deadline import Deadline
-from hostwalk.errors import BuildError, Evidence, UsageError
+from hostwalk.errors import BuildError, BuildInterruptedError, Evidence, UsageError
 from hostwalk.kernels import toolchain
 from hostwalk.kernels.kernel import Headers, Kernel
+from hostwalk.kernels.making import RUN_AGAIN, interruption, tail
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.kernels.toolchain import Toolchain
 from hostwalk.manifest import Check
@@ -168,22 +169,26 @@ def _make(directory: Path, arguments: Sequence[str], tree: Path, what: str, show
     """Run make; raise BuildError with the first thing that the compiler did not like, ``tree`` as ``shown``."""
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     environment |= {"LC_ALL": "C.UTF-8", "TMPDIR": str(tree)}
-    argv = [process.find_tool("make", "make"), "-C", str(directory), *arguments, f"-j{os.cpu_count() or 1}"]
+    argv = [process.find_tool("make", "make"), "-C", str(directory), *arguments, f"-j{process.processors()}"]
     done = process.run(
         argv,
         deadline=Deadline.after(BUILD_SECONDS),
-        error=BuildError,
+        error=BuildInterruptedError,
         what=what,
+        remedy=RUN_AGAIN,
         check=False,
         env=environment,
     )
     if done.status:
         said = done.stderr + done.stdout
+        evidence = Evidence(done.command, stderr=tail(said, 100))
+        if cut := interruption(said, done.status):
+            raise BuildInterruptedError(f"{what}: {cut}", remedy=RUN_AGAIN, evidence=evidence)
         first = _ERROR.search(said)
         line = (
             first[0].strip().replace(f"{tree}/", f"{shown}/") if first else f"make ended with {done.status}"
         )
-        raise BuildError(f"{what}: {line}", evidence=Evidence(done.command, stderr=said[-8000:]))
+        raise BuildError(f"{what}: {line}", evidence=evidence)
 
 
 def _assigned(variables: Mapping[str, str]) -> list[str]:

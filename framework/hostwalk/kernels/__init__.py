@@ -13,7 +13,7 @@ from hostwalk.kernels.files import Extras
 from hostwalk.kernels.index import Image as DebianImage
 from hostwalk.kernels.kernel import Headers, Kernel
 from hostwalk.kernels.packages import Packages
-from hostwalk.kernels.progress import SILENT, Progress, Silent
+from hostwalk.kernels.progress import SILENT, Progress, Silent, telling_of_waits
 from hostwalk.kernels.sources import DebianSources, Wanted, tree_at
 from hostwalk.kernels.symbols import Symbols
 from hostwalk.target import DEFAULT_FORMATS, Arch, is_from_source
@@ -52,6 +52,7 @@ def resolve(
     lacks them. ``source:VERSION`` and ``tree:PATH`` are built, for ``page_format`` or the architecture's default.
     Raises ResolveError, FetchError, CacheError, UsageError, KernelBuildError.
     """
+    cache = telling_of_waits(cache, progress or SILENT)
     if is_from_source(spec):
         archive = Archive(cache, mirror, progress or SILENT, offline, sources=True)
         return _built(Wanted.parse(spec), arch, page_format or DEFAULT_FORMATS[arch], archive)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hostwalk.cache import Cache, key_of
 from hostwalk.deadline import Deadline
-from hostwalk.errors import KernelBuildError, UsageError
-from hostwalk.kernels import fragments, toolchain, view
+from hostwalk.errors import BuildInterruptedError, UsageError
+from hostwalk.kernels import fragments, replaced, toolchain, view
 from hostwalk.kernels.configuring import configure
 from hostwalk.kernels.kernel import Headers, Kernel, parse_config
 from hostwalk.kernels.making import BUILD_SECONDS, Maker, planned
@@ -29,7 +29,7 @@ KEPT_BYTES = 2 << 30
 _IMAGES = {Arch.X86_64: "arch/x86/boot/bzImage", Arch.ARM64: "arch/arm64/boot/Image"}
 _GOALS = {Arch.X86_64: ("bzImage", "modules"), Arch.ARM64: ("Image", "modules")}
 _COPIED = ("System.map", "Module.symvers")
-_STAMP, _RUNNING, _STEPS = "built", "running", "steps"
+_STAMP, _RUNNING, _STEPS, _TREE = "built", "running", "steps", "tree"
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,12 @@ class Build:
         options = fragments.load(self.names)
         patience = Deadline.after(BUILD_SECONDS)
         with self.cache.workspace("build", self._key, patience) as room:
+            self._start_afresh_for_another_tree(room)
             maker = self._maker(room)
+            fresh = not any(maker.out.iterdir())
             with _marked(room):
                 configure(maker, options, self.tree.version, self.progress)
-                self._make(maker, room)
+                self._make(maker, room, fresh=fresh)
             return self._published(maker, room)
 
     @property
@@ -63,6 +65,15 @@ class Build:
         further = ", ".join(self.names[2:])
         return f"Linux {self.tree.version} for {self.arch}{f' ({further})' if further else ''}"
 
+    def _start_afresh_for_another_tree(self, room: Path) -> None:
+        """Drop what was built where the path has another tree now; what the cache unpacked is told by its digest."""
+        if self.tree.identity.startswith("source:"):
+            return
+        if (room / "out").exists() and replaced.is_other(room / _TREE, self.tree.path):
+            shutil.rmtree(room / "out")
+            (room / _RUNNING).unlink(missing_ok=True)
+        replaced.remember(room / _TREE, self.tree.path)
+
     def _maker(self, room: Path) -> Maker:
         for path in (self.tree.path, room):
             _need_plain(path)
@@ -73,11 +84,11 @@ class Build:
         log.unlink(missing_ok=True)
         return Maker(source, out, log, toolchain.find(self.arch), f"{self._title} does not build")
 
-    def _make(self, maker: Maker, room: Path) -> None:
+    def _make(self, maker: Maker, room: Path, *, fresh: bool) -> None:
+        """Make what is not made; only in a directory that was empty (``fresh``) is that the whole, which is noted."""
         done = 0
-        first = not (room / _STEPS).exists()
         (room / _STAMP).unlink(missing_ok=True)
-        total = self._estimate(maker) if first else None
+        total = self._estimate(maker) if fresh else None
         with self.progress.task(f"building {self._title}", total) as report:
 
             def step() -> None:
@@ -86,7 +97,7 @@ class Build:
                 report(done)
 
             maker.run(_GOALS[self.arch], step=step)
-        if first:
+        if fresh:
             (room / _STEPS).write_text(str(done))
 
     def _estimate(self, maker: Maker) -> int | None:
@@ -106,7 +117,7 @@ class Build:
         """Return the built kernel, its files copied to where no later build changes them."""
         out, image = maker.out, maker.out / _IMAGES[self.arch]
         release = (out / "include/config/kernel.release").read_text().strip()
-        identity = key_of("built-1", image, out / ".config")
+        identity = identity_of(out, image)
 
         def make(directory: Path) -> None:
             shutil.copyfile(image, directory / image.name)
@@ -129,12 +140,24 @@ class Build:
         )  # fmt: skip
 
 
+def identity_of(out: Path, image: Path) -> str:
+    """Return a digest of what a machine boots and loads of a build directory, and of what modules are built against."""
+    parts = [part for module in modules_of(out) for part in (str(module), out / module)]
+    listed = (out / name for name in ("modules.order", "modules.builtin", "Module.symvers"))
+    return key_of("built-2", image, out / ".config", *listed, *parts)
+
+
+def modules_of(out: Path) -> list[Path]:
+    """Return the modules of a build directory, relative to it."""
+    lines = (out / "modules.order").read_text().splitlines()
+    return [Path(line).with_suffix(".ko") for line in lines]
+
+
 def copy_modules(out: Path, directory: Path) -> None:
     """Copy the modules of a build directory, and the list of those that are built in, as modules_install would."""
     directory.mkdir()
     shutil.copyfile(out / "modules.builtin", directory / "modules.builtin")
-    for line in (out / "modules.order").read_text().splitlines():
-        module = Path(line).with_suffix(".ko")
+    for module in modules_of(out):
         target = directory / "kernel" / module
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(out / module, target)
@@ -151,11 +174,11 @@ def _need_plain(path: Path) -> None:
 
 @contextmanager
 def _held(cache: Cache, key: str, identity: str) -> Iterator[None]:
-    """Hold a build directory that still is what was built; raises KernelBuildError when it has been built anew."""
+    """Hold a build directory that still is what was built; raises BuildInterruptedError when it was built anew."""
     with cache.workspace("build", key, Deadline.after(BUILD_SECONDS)) as room:
         stamp = room / _STAMP
         if not stamp.is_file() or stamp.read_text() != identity:
-            raise KernelBuildError(
+            raise BuildInterruptedError(
                 "another run has built this tree again meanwhile, with other content",
                 remedy="run this again; to check two states at once give each its own git worktree",
             )

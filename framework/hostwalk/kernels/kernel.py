@@ -44,8 +44,8 @@ class Headers:
 class Kernel:
     """One bootable kernel; ``config`` maps CONFIG_X to y, m or its value without quotes.
 
-    ``modules`` is its lib/modules/RELEASE directory, or None; ``identity`` is the SHA-256 of the boot file, or of
-    it and the configuration where hostwalk built it.
+    ``modules`` is its lib/modules/RELEASE directory, or None; ``identity`` is the SHA-256 of the boot file, or a
+    digest of it, the configuration and the modules where hostwalk built it.
     """
 
     spec: str

@@ -14,12 +14,15 @@ from typing import IO
 
 from hostwalk import process
 from hostwalk.deadline import Deadline
-from hostwalk.errors import Evidence, KernelBuildError
+from hostwalk.errors import BuildError, BuildInterruptedError, Evidence, KernelBuildError
 from hostwalk.kernels.toolchain import Toolchain
 
 BUILD_SECONDS = 4 * 3600.0
 SILENT_SECONDS = 1800.0
 CCACHE = "ccache"
+RUN_AGAIN = (
+    "run this again when the host has memory and time; taskset(1) limits how many compilers run at once"
+)
 _KEPT = ("PATH", "HOME", "TERM", "LD_LIBRARY_PATH")
 # The same source makes the same image: no time, no host, no count of builds in it.
 _FIXED = {
@@ -34,8 +37,17 @@ _STEP = re.compile(r"^  [A-Z][A-Z0-9_+-]*(?: \[M\])? +(\S+)$")
 _COMPILER = re.compile(
     r"^(?P<path>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<what>.+)$", re.MULTILINE
 )
+# The compiler quotes the source after a number and a bar: what a kernel prints is no message of ours.
+_SAID = r"^(?! *\d+ \|)"
+_FULL = re.compile(rf"{_SAID}.*(?:No space left on device|Disk quota exceeded).*$", re.MULTILINE)
+# A compiler that crashes by itself may do so for what the source says; one that is killed does not.
+_KILLED = re.compile(
+    rf"{_SAID}(?:Killed$|.*(?:Killed signal terminated program|terminated with signal \d+ \[Killed\]"
+    r"|\] (?:Killed|Terminated)$|: +\d+ Killed |virtual memory exhausted|out of memory allocating"
+    r"|Cannot allocate memory|std::bad_alloc).*$)",
+    re.MULTILINE,
+)
 _OTHERS = (
-    re.compile(r"^.*(?:No space left on device|Disk quota exceeded).*$", re.MULTILINE),
     re.compile(r"^\S*(?:Makefile|Kconfig)\S*:\d+: (?!\[).+$", re.MULTILINE),
     re.compile(r"^.*(?:undefined reference to|multiple definition of|ERROR: modpost:).*$", re.MULTILINE),
     re.compile(r"^.*\berror: .*$", re.MULTILINE | re.IGNORECASE),
@@ -65,7 +77,10 @@ class Maker:
         self, goals: Sequence[str], environ: Mapping[str, str] | None = None,
         step: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        """Make some goals; ``step`` is called for each thing that is made. Raises KernelBuildError."""
+        """Make some goals; ``step`` is called for each thing that is made.
+
+        Raises KernelBuildError, and BuildInterruptedError where it was killed or too slow.
+        """
         argv = [*self._argv(), *goals]
         with self.log.open("ab", buffering=0) as log:
             log.write(f"$ {process.quote(argv)}\n".encode())
@@ -98,7 +113,7 @@ class Maker:
     def _argv(self) -> list[str | Path]:
         make = process.find_tool("make", "make")
         settings = [f"{name}={value}" for name, value in self.variables.items()]
-        return [make, "-C", self.source, f"O={self.out}", *settings, f"-j{os.cpu_count() or 1}"]
+        return [make, "-C", self.source, f"O={self.out}", *settings, f"-j{process.processors()}"]
 
     def _environ(self, more: Mapping[str, str] | None) -> dict[str, str]:
         kept = {
@@ -106,18 +121,35 @@ class Maker:
         }
         return {**kept, **_FIXED, **(more or {})}
 
-    def _failure(self, argv: Sequence[str | Path], start: int, status: int | None) -> KernelBuildError:
+    def _failure(self, argv: Sequence[str | Path], start: int, status: int | None) -> BuildError:
         with self.log.open("rb") as log:
             log.seek(start)
             said = log.read().decode(errors="replace")
+        evidence = Evidence(process.quote(argv), stderr=tail(said))
+        if cut := interruption(said, status):
+            return BuildInterruptedError(f"{self.what}: {cut}", remedy=RUN_AGAIN, evidence=evidence)
         why = first_error(said, [self.source, self.out]) or "make says nothing of use"
-        if status is None:
-            why = f"make said nothing for {SILENT_SECONDS:.0f} s, or took more than {BUILD_SECONDS:.0f} s"
-        return KernelBuildError(
-            f"{self.what}: {why}",
-            remedy=f"mend the source, or see all that make said: {self.log}",
-            evidence=Evidence(process.quote(argv), stderr="\n".join(said.splitlines()[-40:])),
-        )
+        remedy = f"mend the source, or see all that make said: {self.log}"
+        return KernelBuildError(f"{self.what}: {why}", remedy=remedy, evidence=evidence)
+
+
+def interruption(said: str, status: int | None) -> str:
+    """Return what kept a build from its end though nothing is wrong with its source; empty if nothing did.
+
+    ``status`` is make's: None where it was too slow, below zero where a signal ended it.
+    """
+    if status is None:
+        return f"make said nothing for {SILENT_SECONDS:.0f} s, or took more than {BUILD_SECONDS:.0f} s"
+    killed = _KILLED.search(said)
+    if killed or status < 0:
+        return killed[0].strip() if killed else f"make was ended by signal {-status}"
+    return ""
+
+
+def tail(said: str, lines: int = 40) -> str:
+    """Return the last lines of what make said, and before them the one that tells of a full disk."""
+    last, full = said.splitlines()[-lines:], _FULL.search(said)
+    return "\n".join(last if full is None or full[0] in last else [full[0], *last])
 
 
 def follow(stream: IO[bytes], log: IO[bytes], deadline: Deadline, step: Callable[[], None]) -> bool:
@@ -151,7 +183,7 @@ def planned(dry_run: str) -> int:
 
 def first_error(said: str, prefixes: Iterable[Path] = ()) -> str:
     """Return the first thing that went wrong, with file and line if the compiler named them; empty if none is seen."""
-    found = [match for match in (_COMPILER.search(said),) if match]
+    found = [match for match in (_FULL.search(said), _COMPILER.search(said)) if match]
     line = found[0][0] if found else next((match[0] for each in _OTHERS if (match := each.search(said))), "")
     for prefix in prefixes:
         line = line.replace(f"{prefix}/", "")

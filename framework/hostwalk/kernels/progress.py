@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
+
+from hostwalk.cache import Cache
 
 
 class Progress(Protocol):
@@ -25,3 +28,10 @@ class Silent:
 
 
 SILENT = Silent()
+
+
+def telling_of_waits(cache: Cache, progress: Progress) -> Cache:
+    """Return the cache that shows when another run is waited for, unless it does so already."""
+    if cache.on_wait is not None:
+        return cache
+    return replace(cache, on_wait=lambda what: progress.task(f"waiting for another hostwalk: {what}", None))

@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hostwalk import process
-from hostwalk.deadline import Deadline
-from hostwalk.errors import HostwalkError, KernelBuildError
+from hostwalk import gitcommand
+from hostwalk.errors import Evidence, KernelBuildError
 from hostwalk.target import Arch
-
-GIT_SECONDS = 300.0
 
 
 def is_clean(tree: Path, arch: Arch) -> bool:
@@ -34,18 +31,19 @@ def clean(tree: Path, arch: Arch, view: Path) -> Path:
 
 
 def files_of(tree: Path, arch: Arch) -> set[str]:
-    """Return the paths of a git tree's source files; raises KernelBuildError where git does not know them."""
-    argv = ["git", "-C", str(tree), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "."]
-    try:
-        listed = process.run(argv, deadline=Deadline.after(GIT_SECONDS), what="git ls-files").stdout
-    except HostwalkError as error:
+    """Return the paths of a git tree's source files; raises KernelBuildError for no git tree, ResolveError."""
+    words = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".")
+    done = gitcommand.run(tree, "-c", "core.fsmonitor=false", *words, check=False)
+    if gitcommand.is_elsewhere(done):
         raise KernelBuildError(
             f"a kernel was built inside {tree}, and such a tree cannot be built from",
             remedy=f"clean it (make -C {tree} ARCH={arch.kernel} mrproper, which also removes its .config), or give "
             "a git tree, which is looked at without what was built in it",
-            evidence=error.evidence,
-        ) from error
-    return {name for name in listed.split("\0") if name and os.path.lexists(tree / name)}
+            evidence=Evidence(done.command, stderr=done.stderr),
+        )
+    if done.status:
+        raise gitcommand.failure(done, tree)
+    return {name for name in done.stdout.split("\0") if name and os.path.lexists(tree / name)}
 
 
 def update(view: Path, tree: Path, files: set[str]) -> None:
@@ -54,6 +52,7 @@ def update(view: Path, tree: Path, files: set[str]) -> None:
     there = _links(view)
     for name in there.keys() - files:
         (view / name).unlink()
+    _remove_empty_directories(view)
     for name in sorted(files):
         target = f"{tree}/{name}"
         if there.get(name) == target:
@@ -65,10 +64,22 @@ def update(view: Path, tree: Path, files: set[str]) -> None:
 
 
 def _links(view: Path) -> dict[str, str]:
-    """Return the links in a view, by their relative paths, with what they lead to."""
+    """Return the links in a view, by their relative paths, with what they lead to: files, directories, nothing."""
     found, start = {}, len(str(view)) + 1
-    for directory, _, names in os.walk(view):
-        for name in names:
+    for directory, directories, names in os.walk(view):
+        for name in [*directories, *names]:
             path = f"{directory}/{name}"
-            found[path[start:]] = os.readlink(path) if Path(path).is_symlink() else ""  # noqa: PTH115
+            if Path(path).is_symlink():
+                found[path[start:]] = os.readlink(path)  # noqa: PTH115
+            elif name in names:
+                found[path[start:]] = ""
     return found
+
+
+def _remove_empty_directories(view: Path) -> None:
+    """Make room where the tree has a file or a link now."""
+    for directory, directories, _ in os.walk(view, topdown=False):
+        for name in directories:
+            path = Path(directory, name)
+            if not path.is_symlink() and not any(path.iterdir()):
+                path.rmdir()

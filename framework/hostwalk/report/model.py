@@ -112,6 +112,11 @@ class Run:
         return tuple(result for result in self.results if result.target == target)
 
 
+def kernel_in(identity: str) -> str:
+    """Return the part of what ``Run.identities`` tells that is about the kernel: its release and its digest."""
+    return identity.partition(")")[0]
+
+
 def by_page(results: Iterable[Result]) -> dict[str, dict[str, list[Result]]]:
     """Group results by manual page and then by claim, each in the order of first appearance."""
     pages: dict[str, dict[str, list[Result]]] = {}

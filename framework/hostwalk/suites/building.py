@@ -112,7 +112,7 @@ class _Builder:
             self._headers(source, room / "headers")
             work = shadow(source, room / "source", self.collection)
             names = self._make(work, room, files, "-s", f"--eval={_NAMES}", _NAMES.partition(":")[0])
-            said = self._make(work, room, files, "-k", "-O", f"-j{os.cpu_count() or 1}", "all")
+            said = self._make(work, room, files, "-k", "-O", f"-j{process.processors()}", "all")
             keep_scripts(work, files)
         programs = sorted(set((names.splitlines() or [""])[-1].split()))
         failures = failures_in(said, programs, files, room)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hostwalk.cli import compare as verb
 from hostwalk.cli.main import main
 from hostwalk.comparing import run as comparing
 from hostwalk.comparing.comparison import Comparison, Side, compared
+from hostwalk.comparing.sides import Asked
 from hostwalk.errors import FetchError, HostwalkError
 from hostwalk.options import CheckOptions
 from hostwalk.report.model import Result, Run, Verdict
@@ -122,13 +124,33 @@ def test_a_side_that_fails(fake: Fake, status: int, capsys: pytest.CaptureFixtur
         ["--patch", "/nonexistent.patch"],
         ["a", "b", "--arch", "m68k"],
         ["a", "b", "--text", "/nonexistent/t"],
+        ["debian:6.1", "debian:6.12", "--with", "debug"],
+        ["--git", "HEAD~1..HEAD", "--with", "no-such"],
+        ["--git", "HEAD~1..HEAD", "--with", "De bug"],
+        ["--git", "HEAD~1..HEAD", "--arch", "x86_64", "--format", "48bit"],
         ["a", "b", "--json", "--html"],
         ["a", "b", *["--headers", "h"] * 3],
     ],
 )
-def test_usage_errors_come_before_any_work(fake: Fake, words: list[str]) -> None:
+def test_usage_errors_come_before_any_work(
+    fake: Fake, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "sides", lambda *_args: pytest.fail("something was checked out"))
     assert main(["compare", *words]) == 2
     assert fake.proven == []
+
+
+def test_formats_that_only_built_kernels_have_and_a_debug_configuration_on_both_sides(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def checked_out(asked: Asked, *_rest: object) -> AbstractContextManager[tuple[Side, Side]]:
+        return nullcontext((Side("b", asked.spec(tmp_path / "b")), Side("p", asked.spec(tmp_path / "p"))))
+
+    monkeypatch.setattr(verb, "sides", checked_out)
+    words = ["--with", "debug", "--arch", "arm64", "--format", "64k-52bit"]
+    assert main(["compare", "--git", "HEAD~1..HEAD", *words]) == 0
+    specs = [target.kernel for options in fake.options for target in options.targets]
+    assert specs == [f"tree:{tmp_path}/b+debug", f"tree:{tmp_path}/p+debug"]
 
 
 def test_reports(

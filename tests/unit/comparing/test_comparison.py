@@ -6,6 +6,7 @@ import pytest
 from runs import BASE, PATCHED, comparison, observed, result, run
 
 from hostwalk.comparing.comparison import Kind, compared, grouped
+from hostwalk.report.compare.lines import summary
 from hostwalk.report.model import Result, Run, Verdict
 
 KEPT, BROKEN, NA, DEPARTS, UNPROVEN = (
@@ -125,6 +126,13 @@ def test_a_claim_on_one_side_only_is_not_compared() -> None:
 
 def test_nothing_compared_proves_nothing() -> None:
     assert compared(BASE, PATCHED, Run((), ()), Run((), ())).exit_status == 3
+
+
+def test_an_empty_part_passes() -> None:
+    part = Run((), (), shard="3/5")
+    found = compared(BASE, PATCHED, part, part)
+    assert (found.exit_status, summary(found)) == (0, "no claim belongs to this part")
+    assert compared(BASE, PATCHED, part, run(result("a.1"))).exit_status == 3
 
 
 def many(names: Sequence[str], flags: str, kernel: str) -> Run:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
+from repositories import GUP, git, tree_of
 
 from hostwalk.cache import Cache
 from hostwalk.comparing.comparison import Side
@@ -13,54 +13,9 @@ from hostwalk.comparing.git import Git
 from hostwalk.comparing.sides import Asked, sides
 from hostwalk.errors import UsageError
 
-GUP = "int pins;\n\nint get(void)\n{\n\treturn pins;\n}\n"
-
-
-def git(tree: Path, *words: str) -> str:
-    identity = ["-c", "user.name=T", "-c", "user.email=t@t"]
-    return subprocess.run(
-        ["git", "-C", tree, *identity, *words], check=True, capture_output=True, text=True, timeout=30
-    ).stdout.strip()
-
-
-def commit(tree: Path, text: str, subject: str) -> str:
-    (tree / "gup.c").write_text(text)
-    git(tree, "add", "-A")
-    git(tree, "commit", "-qm", subject)
-    return git(tree, "rev-parse", "HEAD")
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    tree = tmp_path / "linux"
-    tree.mkdir()
-    git(tree, "init", "-qb", "main")
-    (tree / ".gitignore").write_text("*.o\n")
-    commit(tree, GUP, "mm: gup")
-    commit(tree, GUP.replace("return pins", "return ++pins"), "mm: count pins")
-    return tree
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-@pytest.fixture
-def series(repository: Path, tmp_path: Path) -> Path:
-    """Two mails in one mbox, on HEAD, from a branch that is gone."""
-    git(repository, "checkout", "-qb", "work")
-    commit(repository, GUP.replace("return pins", "return pins + 1"), "mm: add one")
-    commit(repository, GUP.replace("return pins", "return pins + 2"), "mm: add two")
-    path = tmp_path / "series.mbox"
-    path.write_text(git(repository, "format-patch", "--stdout", "main") + "\n")
-    git(repository, "checkout", "-q", "main")
-    git(repository, "branch", "-qD", "work")
-    return path
-
 
 def shown(side: Side) -> str:
-    return (Path(side.kernel.removeprefix("tree:")) / "gup.c").read_text()
+    return (tree_of(side) / "gup.c").read_text()
 
 
 def test_two_commits(repository: Path, cache: Cache) -> None:
@@ -105,7 +60,7 @@ def test_the_checkout_as_it_stands(repository: Path, cache: Cache) -> None:
 def test_a_worktree_and_what_was_built_there_serve_again(repository: Path, cache: Cache) -> None:
     asked = Asked(git="HEAD~1..HEAD", tree=repository)
     with sides(asked, cache) as (_base, patched):
-        tree = Path(patched.kernel.removeprefix("tree:"))
+        tree = tree_of(patched)
         (tree / "gup.o").write_text("built")
         (tree / "left.c").write_text("rubbish")
         before = (tree / "gup.c").stat().st_mtime_ns
@@ -121,7 +76,7 @@ def test_a_worktree_and_what_was_built_there_serve_again(repository: Path, cache
 def test_a_worktree_that_was_changed_is_put_right(repository: Path, cache: Cache) -> None:
     asked = Asked(git="HEAD~1..HEAD", tree=repository)
     with sides(asked, cache) as (base, _patched):
-        (Path(base.kernel.removeprefix("tree:")) / "gup.c").write_text("tampered\n")
+        (tree_of(base) / "gup.c").write_text("tampered\n")
     with sides(asked, cache) as (base, _patched):
         assert shown(base) == GUP
 

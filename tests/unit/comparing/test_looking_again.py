@@ -12,6 +12,7 @@ from hostwalk.comparing.comparison import Comparison, Kind
 from hostwalk.errors import (
     BootError,
     BuildError,
+    BuildInterruptedError,
     FetchError,
     GuestCrashError,
     HostwalkError,
@@ -31,6 +32,7 @@ class Fake:
         self.asked: list[CheckOptions] = []
         self.unproven = 0
         self.broken: frozenset[int] = frozenset()
+        self.rebuilt = False
 
     def __call__(self, options: CheckOptions, _progress: object) -> Run:
         kernel = options.instead
@@ -43,7 +45,9 @@ class Fake:
             result("a.1", verdict, observed(faults=self.faults[kernel](look)), kernel=kernel),
             result("b.1", seen=observed(), kernel=kernel),
         )
-        return run_of(*(each for each in both if not options.nodeids or each.nodeid in options.nodeids))
+        found = run_of(*(each for each in both if not options.nodeids or each.nodeid in options.nodeids))
+        digest = "4567" if self.rebuilt and look else "0123"
+        return replace(found, identities=dict.fromkeys(found.identities, f"Linux ({digest}), tcg"))
 
 
 def compare(fake: Fake, looks: int = 3) -> Comparison:
@@ -56,6 +60,18 @@ def test_nothing_is_looked_at_again_where_nothing_changed() -> None:
     fake = Fake(lambda _look: 1, lambda _look: 1)
     assert compare(fake).changes == ()
     assert len(fake.asked) == 2
+
+
+def test_a_tree_that_is_changed_meanwhile_is_not_two_kernels_in_one_comparison() -> None:
+    fake = Fake(lambda _look: 1, lambda _look: 2)
+    fake.rebuilt = True
+    with pytest.raises(HostwalkError, match="was changed while it was compared") as caught:
+        compare(fake)
+    assert caught.value.exit_status == 3
+    fake.rebuilt, fake.unproven = True, 1
+    fake.asked.clear()
+    with pytest.raises(HostwalkError, match="was changed while it was compared"):
+        compare(fake)
 
 
 def test_a_change_that_each_look_shows_counts() -> None:
@@ -114,6 +130,7 @@ def test_what_stays_unproven_is_told() -> None:
         (BootError("silent"), 125),
         (GuestCrashError("panic", phase=Phase.BOOT), 125),
         (FetchError("no network"), 3),
+        (BuildInterruptedError("killed"), 3),
         (GuestCrashError("panic"), 3),
     ],
 )

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hostwalk.cache import Cache
-from hostwalk.errors import BuildError, UsageError
+from hostwalk.errors import BuildError, BuildInterruptedError, CacheError, UsageError
 from hostwalk.image import compile as compiling
 from hostwalk.kernels import toolchain
 from hostwalk.kernels.kernel import Headers, Kernel
@@ -65,3 +65,24 @@ def test_what_the_compiler_says_is_told(driver: Path, tmp_path: Path) -> None:
 
 def _split(made: tuple[Kernel, Cache], driver: Path) -> tuple[Kernel, Path, Cache]:
     return made[0], driver, made[1]
+
+
+def test_a_compiler_that_was_killed_says_nothing_of_the_source(driver: Path, tmp_path: Path) -> None:
+    killed = 'modules:\n\t@echo "gcc: fatal error: Killed signal terminated program cc1" >&2; exit 1\n'
+    with pytest.raises(BuildInterruptedError, match="terminated program cc1"):
+        compiling.build_module(*_split(kernel(tmp_path, killed), driver))
+
+
+def test_a_full_disk_is_told_of_however_much_is_said_after_it(driver: Path, tmp_path: Path) -> None:
+    full = 'modules:\n\t@echo "as: x.o: No space left on device" >&2; seq 9000 >&2; exit 1\n'
+    with pytest.raises(CacheError, match="is full"):
+        compiling.build_module(*_split(kernel(tmp_path, full), driver))
+
+
+def test_as_many_compilers_run_as_this_process_has_processors(
+    driver: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {5})
+    says = 'modules:\n\t@echo "error: <$(MAKEFLAGS)>" >&2; exit 1\n'
+    with pytest.raises(BuildError, match=r"<.*-j1\b"):
+        compiling.build_module(*_split(kernel(tmp_path, says), driver))

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from hostwalk.cache import Cache
-from hostwalk.errors import CacheError, KernelBuildError, UsageError
+from hostwalk.errors import BuildInterruptedError, CacheError, KernelBuildError, UsageError
 from hostwalk.kernels import build as build_module
 from hostwalk.kernels import fragments
 from hostwalk.kernels.build import Build
@@ -35,7 +37,7 @@ bzImage: prepare
 	@cat $(S)/gup.c $(O)/.config > $(O)/arch/x86/boot/bzImage
 	@touch $(O)/System.map $(O)/Module.symvers; echo made >> $(O)/count
 modules:
-	@mkdir -p $(O)/drivers/block; touch $(O)/drivers/block/brd.ko $(O)/modules.builtin
+	@mkdir -p $(O)/drivers/block; touch $(O)/modules.builtin; cp $(S)/brd.c $(O)/drivers/block/brd.ko
 	@echo '  LD [M]  drivers/block/brd.ko'; echo drivers/block/brd.o > $(O)/modules.order
 """
 
@@ -52,6 +54,7 @@ def tree(tmp_path: Path) -> Path:
         (tree / name).touch()
         os.utime(tree / name, (1, 1))
     (tree / "gup.c").write_text("int gup;\n")
+    (tree / "brd.c").write_text("int brd;\n")
     return tree
 
 
@@ -84,6 +87,17 @@ def test_the_identity_is_what_was_built(tree: Path, cache: Cache) -> None:
     assert first.boot.read_text().startswith("int gup;")
     assert second.boot.read_text().startswith("int gup = 1;")
     assert _build(tree, cache, "debug").kernel().identity not in (first.identity, second.identity)
+
+
+def test_a_module_that_alone_has_changed_is_another_build(tree: Path, cache: Cache) -> None:
+    first = _build(tree, cache).kernel()
+    (tree / "brd.c").write_text("int brd = 1;\n")
+    second = _build(tree, cache).kernel()
+    assert second.boot.read_bytes() == first.boot.read_bytes()
+    assert second.identity != first.identity
+    assert second.modules is not None
+    assert (second.modules / "kernel/drivers/block/brd.ko").read_text() == "int brd = 1;\n"
+    assert second.needs_headers().identity == second.identity
 
 
 def test_the_same_build_directory_is_used_again_but_not_for_other_fragments(tree: Path, cache: Cache) -> None:
@@ -138,7 +152,7 @@ def test_modules_are_built_only_against_what_was_built(tree: Path, cache: Cache)
         pass
     (tree / "gup.c").write_text("int gup = 1;\n")
     second = _build(tree, cache).kernel().needs_headers()
-    with pytest.raises(KernelBuildError, match="built this tree again"), first.held():
+    with pytest.raises(BuildInterruptedError, match="built this tree again"), first.held():
         pass
     with second.held():
         pass
@@ -146,7 +160,7 @@ def test_modules_are_built_only_against_what_was_built(tree: Path, cache: Cache)
 
 def test_a_second_run_waits_for_the_first(tree: Path, cache: Cache) -> None:
     waited = threading.Event()
-    waiting = Cache(cache.root, on_wait=lambda _what: waited.set())
+    waiting = Cache(cache.root, on_wait=lambda _what: nullcontext(waited.set()))
     done: list[str] = []
     headers = _build(tree, cache).kernel().needs_headers()
     other = threading.Thread(target=lambda: done.append(_build(tree, waiting).kernel().identity))
@@ -173,6 +187,15 @@ def test_the_estimate_is_what_a_like_build_took_and_none_for_the_rest(tree: Path
     assert totals[1:] == [None, 2]
 
 
+def test_a_first_build_that_failed_gives_no_estimate(tree: Path, cache: Cache) -> None:
+    (tree / "gup.c").write_text("#error no\n")
+    with pytest.raises(KernelBuildError):
+        _build(tree, cache).kernel()
+    (tree / "gup.c").write_text("int gup;\n")
+    _build(tree, cache).kernel()
+    assert not list((cache.root / "build").glob("*/steps"))
+
+
 def test_what_a_killed_make_was_writing_is_made_again(tmp_path: Path) -> None:
     started = 1_000_000_000
     ages = {"old.o": (-2, -2), "done.o": (1, 2), "torn.o": (1, -2), "new.o": (1, None)}
@@ -197,3 +220,35 @@ def test_a_full_disk_is_the_caches_error(tree: Path, cache: Cache) -> None:
         _build(tree, cache).kernel()
     (tree / "Makefile").write_text(text)
     assert _build(tree, cache).kernel().boot.is_file()
+
+
+def _builds(cache: Cache) -> int:
+    (counted,) = (cache.root / "build").glob("*/out/count")
+    return len(counted.read_text().splitlines())
+
+
+def test_a_tree_in_the_place_of_another_is_built_from_nothing(tree: Path, cache: Cache) -> None:
+    _build(tree, cache).kernel()
+    shutil.move(tree, old := tree.with_name("old"))
+    shutil.copytree(old, tree)
+    assert _build(tree, cache).kernel().boot.is_file()
+    assert _builds(cache) == 1
+
+
+def test_a_tree_that_was_written_over_with_older_files_is_built_from_nothing(
+    tree: Path, cache: Cache
+) -> None:
+    _build(tree, cache).kernel()
+    (tree / "Makefile").write_text(KBUILD.replace("7.3.4", "7.3.3"))
+    os.utime(tree / "Makefile", (1, 1))
+    assert _build(tree, cache).kernel().release == "7.3.3"
+    assert _builds(cache) == 1
+
+
+def test_a_tree_that_was_edited_is_built_on(tree: Path, cache: Cache) -> None:
+    _build(tree, cache).kernel()
+    (tree / "new.c").touch()
+    (tree / "Makefile.new").write_text(KBUILD.replace("7.3.4", "7.3.5"))
+    (tree / "Makefile.new").rename(tree / "Makefile")
+    assert _build(tree, cache).kernel().release == "7.3.5"
+    assert _builds(cache) == 2

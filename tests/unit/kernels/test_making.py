@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hostwalk.deadline import Deadline
-from hostwalk.errors import KernelBuildError
+from hostwalk.errors import BuildInterruptedError, KernelBuildError
 from hostwalk.kernels import making
 from hostwalk.kernels.making import Maker
 from hostwalk.kernels.toolchain import Toolchain
@@ -139,3 +139,66 @@ def test_ccache_is_used_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert maker.variables["CC"] == "ccache cc"
     (tmp_path / "ccache").unlink()
     assert maker.variables["CC"] == "cc"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "gcc: fatal error: Killed signal terminated program cc1",
+        "collect2: fatal error: ld terminated with signal 9 [Killed]",
+        "make[3]: *** [scripts/Makefile.build:289: mm/gup.o] Killed",
+        "/bin/sh: line 1: 4711 Killed                  gcc -c mm/gup.c",
+        "cc1: out of memory allocating 65536 bytes after a total of 1000 bytes",
+    ],
+)
+def test_a_compiler_that_was_killed_says_nothing_of_the_source(tmp_path: Path, said: str) -> None:
+    maker = _maker(tmp_path, f"all:\n\t@echo '{said}' >&2; exit 1\n")
+    with pytest.raises(BuildInterruptedError) as caught:
+        maker.run(["all"])
+    assert said in caught.value.message
+    assert caught.value.exit_status == 3
+
+
+def test_a_compiler_that_crashes_may_do_so_for_the_source() -> None:
+    said = (
+        "mm/gup.c:7:1: internal compiler error: Segmentation fault\nKilled: an enum\nmake: *** [x] Error 1\n"
+    )
+    assert not making.interruption(said, 2)
+
+
+def test_what_the_compiler_quotes_of_the_source_is_nothing_that_happened() -> None:
+    quoted = ("Cannot allocate memory", "No space left on device")
+    said = "mm/x.c:7:1: error: no\n" + "".join(f'    7 |   pr_err("{each}");\n' for each in quoted)
+    assert not making.interruption(said, 2)
+    assert making.first_error(said) == "mm/x.c:7:1: error: no"
+    assert making.tail(said, 1) == said.splitlines()[-1]
+
+
+def test_a_make_that_a_signal_ended_says_nothing_of_the_source(tmp_path: Path) -> None:
+    with pytest.raises(BuildInterruptedError, match="signal 9"):
+        _maker(tmp_path, "all:\n\t@kill -9 $$PPID\n").run(["all"])
+
+
+def test_a_make_that_is_silent_says_nothing_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "SILENT_SECONDS", 0.2)
+    with pytest.raises(BuildInterruptedError, match="said nothing"):
+        _maker(tmp_path, "all:\n\t@sleep 60\n").run(["all"])
+
+
+def test_a_full_disk_is_told_of_however_much_is_said_after_it(tmp_path: Path) -> None:
+    full = "mm/gup.c:1: fatal error: error writing to gup.s: No space left on device"
+    maker = _maker(tmp_path, f"all:\n\t@echo 'mm/x.c:1:1: error: no'; echo '{full}'; seq 100; exit 1\n")
+    with pytest.raises(KernelBuildError, match="No space left") as caught:
+        maker.run(["all"])
+    assert caught.value.evidence.stderr.splitlines()[0] == full
+
+
+def test_as_many_compilers_run_as_this_process_has_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {5})
+    maker = _maker(tmp_path, "all:\n\t@true\n")
+    maker.run(["all"])
+    assert " -j1 all" in maker.log.read_text()

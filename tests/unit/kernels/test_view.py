@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from hostwalk.errors import KernelBuildError
+from hostwalk.errors import KernelBuildError, MissingToolError, ResolveError
 from hostwalk.kernels import view
 from hostwalk.target import Arch
 
@@ -79,3 +80,69 @@ def test_without_git_it_is_an_error_that_says_how_to_clean(tmp_path: Path) -> No
     with pytest.raises(KernelBuildError, match="a kernel was built inside") as caught:
         view.clean(tree, Arch.ARM64, tmp_path / "view")
     assert "ARCH=arm64 mrproper" in caught.value.remedy
+
+
+def test_a_tree_of_somebody_else_is_no_fault_of_the_commit(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _built_in(tree)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(ResolveError, match="belongs to another user") as caught:
+        view.clean(tree, Arch.X86_64, tmp_path / "view")
+    assert "safe.directory" in caught.value.remedy
+
+
+def test_without_git_it_is_the_tool_that_is_missing(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _built_in(tree)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingToolError, match="git is not installed"):
+        view.clean(tree, Arch.X86_64, tmp_path / "view")
+
+
+def test_a_git_that_runs_us_does_not_lead_us_to_its_own_files(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _built_in(tree)
+    (tmp_path / "other/mm").mkdir(parents=True)
+    (tmp_path / "other/mm/gup.o").touch()
+    for words in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", "-C", tmp_path / "other", *words], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other/.git/index"))
+    assert view.files_of(tree, Arch.X86_64) == {".gitignore", "mm/gup.c"}
+
+
+def _seen_again(tree: Path, tmp_path: Path) -> set[str]:
+    seen = view.clean(tree, Arch.X86_64, tmp_path / "view")
+    found = {str(path.relative_to(seen)) for path in seen.rglob("*") if path.is_symlink()}
+    assert found == view.files_of(tree, Arch.X86_64)
+    return found
+
+
+def test_a_directory_that_became_a_file_or_a_link_and_one_again(tree: Path, tmp_path: Path) -> None:
+    _built_in(tree)
+    (tree / "foo/bar").mkdir(parents=True)
+    (tree / "foo/bar/a.c").touch()
+    assert "foo/bar/a.c" in _seen_again(tree, tmp_path)
+    shutil.rmtree(tree / "foo")
+    (tree / "foo").write_text("a file\n")
+    assert "foo" in _seen_again(tree, tmp_path)
+    (tree / "foo").unlink()
+    (tree / "foo").symlink_to("mm")
+    assert "foo" in _seen_again(tree, tmp_path)
+    (tree / "foo").unlink()
+    (tree / "foo").mkdir()
+    (tree / "foo/b.c").touch()
+    assert "foo/b.c" in _seen_again(tree, tmp_path)
+    assert not (tree / "mm/b.c").exists()
+
+
+def test_a_link_to_a_directory_that_git_ignores_by_now(tree: Path, tmp_path: Path) -> None:
+    _built_in(tree)
+    (tree / "link").symlink_to("mm")
+    assert "link" in _seen_again(tree, tmp_path)
+    with (tree / ".gitignore").open("a") as ignored:
+        ignored.write("link\n")
+    assert "link" not in _seen_again(tree, tmp_path)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hostwalk.cli.main import main
-from hostwalk.cli.repro import status_of
-from hostwalk.errors import UsageError
+from hostwalk.cli.repro import not_built, status_of
+from hostwalk.errors import BootError, BuildError, BuildInterruptedError, HostwalkError, UsageError
 from hostwalk.repro.failure import CheckFailed
 from hostwalk.repro.run import Outcome, Result
 from hostwalk.repro.script import load, parse
@@ -74,3 +74,11 @@ def test_the_verb_ends_with_2_for_them(tmp_path: Path, capsys: pytest.CaptureFix
 )  # fmt: skip
 def test_exit_status(results: tuple[Result, ...], status: int) -> None:
     assert status_of([Outcome(result) for result in results]) == status
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(BuildError("no"), 125), (BootError("no"), 125), (BuildInterruptedError("killed"), 3)],
+)
+def test_a_build_that_was_killed_stops_a_bisection(error: HostwalkError, status: int) -> None:
+    assert not_built(error) == status

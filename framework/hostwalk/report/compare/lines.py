@@ -98,6 +98,8 @@ def summary(comparison: Comparison) -> str:
     left_out = (
         f" ({_some(comparison.unsteady, 'change')} left out: not seen again)" if comparison.unsteady else ""
     )
+    if comparison.is_empty_part:
+        return "no claim belongs to this part"
     return told + left_out if comparison.pairs or comparison.changes else "nothing was compared"
 
 
