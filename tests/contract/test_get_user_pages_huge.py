@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable, not_applicable_if
+from hostwalk.claim import claim, departure, not_applicable, not_applicable_if
 from hostwalk.guest import Area, Subject, SyscallFailed
 from hostwalk.sabotage import entry_bit, entry_pfn, node_counter, refcount
 from hostwalk.witness import Witness
@@ -299,6 +299,12 @@ def test_pins_of_a_hugetlb_page(subject: Subject, witness: Witness) -> None:
     "hugetlb.longterm.1", GUP, "-ENOMEM, or any other -errno: [...] this indicates a migration failure. [...] The "
     "caller does not need to unpin any folios in that case, because this routine will do the unpinning.",
     sabotage=refcount(+1, at=2),
+    departs=departure(
+        "a page of the pool in ZONE_MOVABLE is not migrated for a long-term pin: the kernel warns",
+        cites="follow_hugetlb_page(), which 6.6 retired, calls the fast path's try_grab_folio()",
+        shows="follow_hugetlb_page",
+        kernels="<6.6",
+    ),
 )  # fmt: skip
 def test_a_longterm_pin_holds_all_or_nothing(subject: Subject, witness: Witness) -> None:
     part = hugetlb(subject, witness)[1:4]
