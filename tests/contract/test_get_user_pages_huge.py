@@ -301,7 +301,7 @@ def test_pins_of_a_hugetlb_page(subject: Subject, witness: Witness) -> None:
     sabotage=refcount(+1, at=2),
     departs=departure(
         "a page of the pool in ZONE_MOVABLE is not migrated for a long-term pin: the kernel warns",
-        cites="follow_hugetlb_page(), which 6.6 retired, calls the fast path's try_grab_folio()",
+        cites="mm/hugetlb.c, follow_hugetlb_page(), until 6.6: takes them by try_grab_folio(), as the fast path does",
         shows="follow_hugetlb_page",
         kernels="<6.6",
     ),
