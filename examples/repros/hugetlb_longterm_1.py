@@ -25,7 +25,7 @@ SHOWS = Failure("warning", "warning: WARNING: … … at mm/hugetlb.c:… follow
 @repro(PIN, SHOWS)
 def test_hugetlb_longterm_1(subject, witness):
     fd = subject.open("/proc/sys/vm/nr_hugepages", "O_RDWR")
-    write = subject.write(fd, b'1\n')
+    subject.write(fd, b"1\n")
     subject.close(fd)
     area = subject.mmap(pages=512, prot="rw", hugetlb=True).touch()
     witness.pages(area[1:4])
