@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -163,8 +164,11 @@ def test_the_host_has_memory() -> None:
 
 
 def test_an_interrupt_reaches_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    with subprocess.Popen(["sleep", "60"]) as worker:
+    words = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE) as worker:
         try:
+            assert worker.stdout is not None
+            worker.stdout.readline()  # who started the tests may have had SIGINT ignored
             assert worker.pid in parallel.children()
             monkeypatch.setattr(parallel, "children", lambda: (worker.pid,))
             Receiver(session()).pytest_keyboard_interrupt()  # type: ignore[arg-type]
