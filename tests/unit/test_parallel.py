@@ -164,7 +164,9 @@ def test_the_host_has_memory() -> None:
 
 
 def test_an_interrupt_reaches_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); time.sleep(60)"
+    words = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print(flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE) as worker:
         try:
             assert worker.stdout is not None
