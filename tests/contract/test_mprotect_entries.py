@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
-from hostwalk.guest import Subject
+from hostwalk.guest import Area, Subject
 from hostwalk.sabotage import entry_bit
 from hostwalk.target import Arch
 from hostwalk.witness import Witness
@@ -15,6 +15,7 @@ RANGE = (
 )
 X86_WRITE, X86_DIRTY, X86_SAVED_DIRTY = 1 << 1, 1 << 6, 1 << 58
 ARM64_RDONLY, ARM64_WRITE, ARM64_DIRTY = 1 << 7, 1 << 51, 1 << 55
+ARM64_STATE = ARM64_RDONLY | ARM64_WRITE | ARM64_DIRTY
 
 
 @claim(
@@ -221,6 +222,13 @@ def test_a_dirty_page_does_not_become_a_shadow_stack(subject: Subject, witness: 
         assert entry & (X86_WRITE | X86_DIRTY | X86_SAVED_DIRTY) == X86_WRITE | X86_DIRTY
 
 
+def marked_by_hardware(subject: Subject) -> Area:
+    """Return pages that the processor alone has made dirty, where it can: MADV_FREE cleans them, a store follows."""
+    area = subject.mmap(pages=2, prot="rw").touch()
+    subject.madvise(area, "FREE")
+    return area.touch()
+
+
 @claim(
     "mprotect.hw_dirty.1",
     "arch/arm64/include/asm/pgtable.h",
@@ -233,10 +241,17 @@ def test_the_hardware_dirty_state_is_kept_in_software(subject: Subject, witness:
     area = subject.mmap(pages=2, prot="rw").touch()
     subject.mprotect(area, "r")
     for entry in witness.pages(area).entries:
-        assert entry & (ARM64_WRITE | ARM64_DIRTY | ARM64_RDONLY) == ARM64_DIRTY | ARM64_RDONLY
+        assert entry & ARM64_STATE == ARM64_DIRTY | ARM64_RDONLY
     subject.mprotect(area, "rw")
     for entry in witness.pages(area).entries:
         assert entry & (ARM64_WRITE | ARM64_RDONLY) == ARM64_WRITE
+    shared = marked_by_hardware(subject)
+    with subject.fork() as child:
+        for seen in (witness.pages(shared), witness.pages(shared, of=child)):
+            assert {entry & ARM64_STATE for entry in seen.entries} == {ARM64_DIRTY | ARM64_RDONLY}
+    protected = marked_by_hardware(subject)
+    subject.mprotect(protected, "r")
+    assert {entry & ARM64_STATE for entry in witness.pages(protected).entries} == {ARM64_DIRTY | ARM64_RDONLY}
 
 
 @claim(
