@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -157,7 +157,7 @@ def claim(
     return mark
 
 
-def not_applicable(reason: str) -> None:
+def not_applicable(reason: str) -> NoReturn:
     """End the running claim: on this cell the sentence says nothing, and why."""
     pytest.skip(reason)
 
