@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable, not_applicable_if
+from hostwalk.claim import claim, not_applicable_if
 from hostwalk.guest import Area, Subject
+from hostwalk.needs import huge_page
 from hostwalk.sabotage import entry_bit, entry_pfn, page_flag, refcount
 from hostwalk.witness import Witness
 
@@ -209,9 +210,7 @@ def test_populate_write_is_as_a_write(subject: Subject, witness: Witness) -> Non
     sabotage=page_flag("PG_mlocked", set=False, at=2),
 )
 def test_a_huge_page_is_locked(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     subject.mlock(area)
     locked = witness.pages(area[:1])
     assert (locked.huge, locked.flag("PG_mlocked"), locked.flag("PG_unevictable")) == (1, 1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Subject
+from hostwalk.needs import huge_page
 from hostwalk.sabotage import committed, entry_bit, entry_pfn, mapcount, mm_counter, refcount, vm_flag
 from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Witness
@@ -329,16 +330,13 @@ def test_the_end_of_a_child_leaves_the_counts(subject: Subject, witness: Witness
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_a_huge_page_is_shared_until_it_is_written(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area).huge != 1:
-        not_applicable("no huge page was made")
-    else:
-        part = area[:4].touch(0x21)
-        with subject.fork() as child:
-            ours, theirs = witness.pages(part), witness.pages(part, of=child)
-            assert ours.pfns == theirs.pfns
-            assert (ours.writable, theirs.writable) == (0, 0)
-            child.must(child.store(part.start, byte=0x22))
-            assert subject.peek(part.start, 1) == b"\x21"
-            assert child.peek(part.address(1), 1) == b"\x21"
-            assert witness.pages(part).pfns == ours.pfns
+    area = huge_page(subject, witness)
+    part = area[:4].touch(0x21)
+    with subject.fork() as child:
+        ours, theirs = witness.pages(part), witness.pages(part, of=child)
+        assert ours.pfns == theirs.pfns
+        assert (ours.writable, theirs.writable) == (0, 0)
+        child.must(child.store(part.start, byte=0x22))
+        assert subject.peek(part.start, 1) == b"\x21"
+        assert child.peek(part.address(1), 1) == b"\x21"
+        assert witness.pages(part).pfns == ours.pfns

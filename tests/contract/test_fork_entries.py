@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable, not_applicable_if
 from hostwalk.guest import Area, Subject
+from hostwalk.needs import huge_page, uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, refcount
 from hostwalk.target import Arch
 from hostwalk.witness import Witness
@@ -58,9 +59,7 @@ def test_a_shared_page_is_clean_in_the_child(subject: Subject, witness: Witness)
 )
 def test_the_child_is_not_watched(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2).touch(0x31)
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    fd = uffd_wp(subject, area)
     subject.uffd_write_protect(fd, area[:1])
     with subject.fork() as child:
         theirs, ours = witness.pages(area, of=child), witness.pages(area)
@@ -112,9 +111,7 @@ def test_a_page_that_somebody_holds_is_copied(subject: Subject, witness: Witness
 
 def _mapped_singly(subject: Subject, witness: Witness) -> Area:
     """Return a huge page that a page table maps, in one mapping."""
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     with subject.get_user_pages(area[:1], split_pmd=True):
         pass
     return area
@@ -265,9 +262,7 @@ def test_the_copy_of_a_pinned_page_is_the_childs_own(subject: Subject, witness: 
     sabotage=entry_pfn(+1, at=2, page=0),
 )
 def test_a_pinned_page_of_a_huge_page_stays_the_parents(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     part = area[:3].touch(0x44)
     with subject.pin_user_pages(area[:1], write=True) as pins, subject.fork() as child:
         ours, theirs = witness.pages(part), witness.pages(part, of=child)
@@ -286,9 +281,7 @@ def test_a_pinned_page_of_a_huge_page_stays_the_parents(subject: Subject, witnes
     sabotage=refcount(+1, at=3, page=0),
 )
 def test_a_huge_page_that_somebody_holds_is_copied(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     part = area[:2].touch(0x51)
     with subject.fork():
         pins = subject.get_user_pages(area[:1])
@@ -310,9 +303,7 @@ def test_a_huge_page_that_somebody_holds_is_copied(subject: Subject, witness: Wi
     sabotage=entry_bit("writable", set=False, at=3),
 )
 def test_the_last_owner_keeps_the_huge_page(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     part = area[:2].touch(0x51)
     before = witness.pages(part)
     with subject.fork():

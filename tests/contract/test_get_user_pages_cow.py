@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable, not_applicable_if
-from hostwalk.guest import Area, Subject
+from hostwalk.guest import Subject
+from hostwalk.needs import huge_page
 from hostwalk.sabotage import entry_bit, entry_pfn, refcount
 from hostwalk.target import Arch
 from hostwalk.witness import Witness
@@ -22,14 +23,6 @@ FALL_BACK = "If not successful, it will fall back to taking the lock and calling
 INSTANT = "takes the page that would be accessed if a user thread accesses the given user virtual address"
 
 
-def huge(subject: Subject, witness: Witness) -> Area:
-    """Return a transparent huge page; ends the claim where there is none to be had."""
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
-    return area
-
-
 @claim(
     "huge.unshare.1",
     INTERNAL,
@@ -39,7 +32,7 @@ def huge(subject: Subject, witness: Witness) -> Area:
 )
 def test_a_read_pin_unshares_a_page_of_a_huge_page(subject: Subject, witness: Witness) -> None:
     for call in (subject.pin_user_pages, subject.pin_user_pages_fast):
-        area = huge(subject, witness)
+        area = huge_page(subject, witness)
         part = area[:2].touch(0x1B)
         with subject.fork() as child, call(area[:1]) as pins:
             mine = witness.pages(part)
@@ -58,7 +51,7 @@ def test_a_read_pin_unshares_a_page_of_a_huge_page(subject: Subject, witness: Wi
     sabotage=entry_bit("writable", set=True, at=3),
 )
 def test_force_writes_an_exclusive_huge_page_where_it_is(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
+    area = huge_page(subject, witness)
     subject.mprotect(area, "r")
     part = area[:2]
     before = witness.pages(part)
@@ -76,7 +69,7 @@ def test_force_writes_an_exclusive_huge_page_where_it_is(subject: Subject, witne
     sabotage=entry_pfn(+1, at=3, page=0),
 )
 def test_force_copies_a_shared_huge_page(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
+    area = huge_page(subject, witness)
     part = area[:2].touch(0x1B)
     subject.mprotect(area, "r")
     before = witness.pages(part)
@@ -97,7 +90,7 @@ def test_force_copies_a_shared_huge_page(subject: Subject, witness: Witness) -> 
     sabotage=entry_bit("young", set=False, at=3),
 )
 def test_a_huge_page_is_marked_accessed_in_its_entry(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
+    area = huge_page(subject, witness)
     subject.clear_young()
     part = area[:2]
     before = witness.pages(part)
@@ -175,7 +168,7 @@ def test_a_fast_write_copies_a_page_of_a_private_file(subject: Subject, witness:
 )
 def test_a_fast_write_copies_a_page_of_a_huge_page(subject: Subject, witness: Witness) -> None:
     for call in (subject.get_user_pages_fast, subject.pin_user_pages_fast):
-        area = huge(subject, witness)
+        area = huge_page(subject, witness)
         part = area[:2].touch(0x1B)
         before = witness.pages(part)
         with subject.fork() as child, call(area[:1], write=True) as pins:

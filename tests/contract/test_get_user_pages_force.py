@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject
+from hostwalk.needs import uffd_wp
 from hostwalk.sabotage import entry_bit, refcount
 from hostwalk.target import Arch
 from hostwalk.witness import Witness
@@ -44,9 +45,7 @@ def test_a_forced_write_is_noticed(subject: Subject, witness: Witness) -> None:
 )
 def test_force_does_not_get_past_userfaultfd(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2).touch()
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    fd = uffd_wp(subject, area)
     subject.mprotect(area, "r")
     subject.uffd_write_protect(fd, area[:1])
     before = witness.pages(area)
@@ -113,9 +112,7 @@ def test_a_page_that_is_no_longer_shared_is_pinned_as_it_is(subject: Subject, wi
 )
 def test_unsharing_keeps_the_protection_of_userfaultfd(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2).touch()
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    fd = uffd_wp(subject, area)
     subject.uffd_write_protect(fd, area[:1])
     with subject.fork(), subject.pin_user_pages(area) as pins:
         mine = witness.pages(area)

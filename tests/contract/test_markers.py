@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable
+from hostwalk.claim import claim
 from hostwalk.guest import Subject
+from hostwalk.needs import uffd_wp
 from hostwalk.sabotage import entry_bit
 from hostwalk.witness import NO_PFN, Witness
 
@@ -89,9 +90,7 @@ def test_guard_regions_are_not_held(subject: Subject, witness: Witness) -> None:
 )
 def test_pages_of_files_that_are_not_there_are_protected(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, shared=True, fd=subject.memfd(3))
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    fd = uffd_wp(subject, area)
     subject.uffd_write_protect(fd, area[:2])
     assert witness.pages(area).swaps == ("marker", "marker", "")
     assert subject.load(area.start, subject.page_size, area.pages).fault is None

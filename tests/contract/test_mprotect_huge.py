@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject
+from hostwalk.needs import huge_page, uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn
 from hostwalk.witness import Pages, Witness
 
@@ -15,13 +16,8 @@ RANGE = (
 
 
 def _huge(subject: Subject, witness: Witness) -> tuple[Area, Pages]:
-    area = subject.huge_page()
-    if area is None:
-        not_applicable("this kernel makes no transparent huge pages")
-    before = witness.pages(area)
-    if before.huge != 1:
-        not_applicable("no huge page was free")
-    return area, before
+    area = huge_page(subject, witness)
+    return area, witness.pages(area)
 
 
 @claim(
@@ -29,7 +25,7 @@ def _huge(subject: Subject, witness: Witness) -> tuple[Area, Pages]:
     PAGE,
     RANGE,
     reading="A whole huge page changes in one entry.",
-    sabotage=entry_bit("writable", set=True, at=2),
+    sabotage=entry_bit("writable", set=True, at=3),
 )
 def test_a_whole_huge_page_changes_in_one_entry(subject: Subject, witness: Witness) -> None:
     area, before = _huge(subject, witness)
@@ -50,7 +46,7 @@ def test_a_whole_huge_page_changes_in_one_entry(subject: Subject, witness: Witne
     PAGE,
     RANGE,
     reading="A huge page that nobody may access stays one.",
-    sabotage=entry_bit("user", set=True, at=2),
+    sabotage=entry_bit("user", set=True, at=3),
 )
 def test_a_huge_page_out_of_reach(subject: Subject, witness: Witness) -> None:
     area, before = _huge(subject, witness)
@@ -71,7 +67,7 @@ def test_a_huge_page_out_of_reach(subject: Subject, witness: Witness) -> None:
     PAGE,
     RANGE,
     reading="A part of a huge page: it is split, the rest keeps its protection.",
-    sabotage=entry_bit("writable", set=True, at=2, page=5),
+    sabotage=entry_bit("writable", set=True, at=3, page=5),
 )
 def test_a_part_of_a_huge_page(subject: Subject, witness: Witness) -> None:
     area, before = _huge(subject, witness)
@@ -90,7 +86,7 @@ def test_a_part_of_a_huge_page(subject: Subject, witness: Witness) -> None:
     PAGE,
     RANGE,
     reading="No page of a split huge page is lost.",
-    sabotage=entry_pfn(+1, at=2, page=0),
+    sabotage=entry_pfn(+1, at=3, page=0),
 )
 def test_no_page_of_a_split_huge_page_is_lost(subject: Subject, witness: Witness) -> None:
     area, before = _huge(subject, witness)
@@ -163,10 +159,8 @@ def test_a_whole_hugetlb_page(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("writable", set=False, at=2, page=3),
 )
 def test_userfaultfd_protects_a_part_of_a_huge_page(subject: Subject, witness: Witness) -> None:
-    area, _ = _huge(subject, witness)
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    area = huge_page(subject, witness)
+    fd = uffd_wp(subject, area)
     part = area[:4]
     subject.uffd_write_protect(fd, part[1:3])
     after = witness.pages(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Subject
+from hostwalk.needs import uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, refcount
 from hostwalk.target import Arch
 from hostwalk.witness import Witness
@@ -92,11 +93,8 @@ def test_soft_dirty_survives(subject: Subject, witness: Witness) -> None:
 )
 def test_userfault_write_protection_survives(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, prot="rw").touch()
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
-    else:
-        subject.uffd_write_protect(fd, area[:1])
+    fd = uffd_wp(subject, area)
+    subject.uffd_write_protect(fd, area[:1])
     for prot in ("r", "none", "rw"):
         subject.mprotect(area, prot)
         after = witness.pages(area)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hostwalk.claim import claim, not_applicable, not_applicable_if
 from hostwalk.guest import Area, Subject, SyscallFailed
 from hostwalk.guest.code import store_call_store
+from hostwalk.needs import huge_page, uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn, vm_pgoff
 from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Witness
@@ -25,14 +26,6 @@ UFFD = "Do we need write faults for uffd-wp tracking?"
 SOFT_DIRTY = "The soft-dirty is a bit on a PTE which helps to track which pages a task writes to."
 
 
-def huge(subject: Subject, witness: Witness) -> Area:
-    """Return a transparent huge page; ends the claim where there is none to be had."""
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
-    return area
-
-
 def forget_what_was_written(subject: Subject) -> None:
     """Clear all soft-dirty bits; ends the claim where there are none."""
     if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
@@ -40,12 +33,9 @@ def forget_what_was_written(subject: Subject) -> None:
     subject.clear_soft_dirty()
 
 
-def write_protect(area: Area, part: Area) -> None:
+def write_protect(subject: Subject, area: Area, part: Area) -> None:
     """Watch an area by userfaultfd and write-protect a part; ends the claim where that cannot be done."""
-    fd = area.subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
-    area.subject.uffd_write_protect(fd, part)
+    subject.uffd_write_protect(uffd_wp(subject, area), part)
 
 
 @claim(
@@ -74,7 +64,7 @@ def test_the_next_write_is_still_noticed(subject: Subject, witness: Witness) -> 
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_the_next_write_to_a_huge_page_is_still_noticed(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
+    area = huge_page(subject, witness)
     forget_what_was_written(subject)
     subject.mprotect(area, "r")
     subject.mprotect(area, "rw")
@@ -94,8 +84,8 @@ def test_the_next_write_to_a_huge_page_is_still_noticed(subject: Subject, witnes
     sabotage=entry_bit("writable", set=True, at=3),
 )
 def test_a_huge_page_stays_write_protected(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
-    write_protect(area, area)
+    area = huge_page(subject, witness)
+    write_protect(subject, area, area)
     for prot in ("r", "none", "rw"):
         subject.mprotect(area, prot)
         after = witness.pages(area[:2])
@@ -111,7 +101,7 @@ def test_a_huge_page_stays_write_protected(subject: Subject, witness: Witness) -
 )
 def test_markers_stay(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3, shared=True, fd=subject.memfd(3)).touch(0x19)
-    write_protect(area, area[:2])
+    write_protect(subject, area, area[:2])
     subject.madvise(area, "DONTNEED")
     before = witness.pages(area)
     assert before.swaps == ("marker", "marker", "")
@@ -132,7 +122,7 @@ def test_markers_stay(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_a_shared_huge_page_stays_read_only(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
+    area = huge_page(subject, witness)
     part = area[:3].touch(0x11)
     with subject.fork() as child:
         subject.mprotect(area, "r")
@@ -187,7 +177,7 @@ def test_the_huge_zero_page_stays_read_only(subject: Subject, witness: Witness) 
     sabotage=entry_bit("writable", set=False, at=3),
 )
 def test_an_exclusive_huge_page_is_writable_at_once(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
+    area = huge_page(subject, witness)
     part = area[:2].touch()
     before = witness.pages(part)
     subject.mprotect(area, "r")
@@ -205,7 +195,7 @@ def test_an_exclusive_huge_page_is_writable_at_once(subject: Subject, witness: W
     sabotage=entry_bit("young", set=True, at=2),
 )
 def test_a_huge_page_stays_old(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
+    area = huge_page(subject, witness)
     subject.clear_young()
     for prot in ("r", "none", "rw"):
         subject.mprotect(area, prot)
@@ -221,7 +211,7 @@ def test_a_huge_page_stays_old(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("writable", set=True, at=2, page=0),
 )
 def test_from_huge_pages_into_a_part_of_one(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
+    area = huge_page(subject, witness)
     size = area.pages
     subject.mprotect(area[: size // 2], "r")
     edge = witness.pages(area[size // 2 - 2 : size // 2 + 2])
@@ -240,7 +230,7 @@ def test_from_huge_pages_into_a_part_of_one(subject: Subject, witness: Witness) 
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_the_very_next_store_to_a_huge_page_faults(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness).touch()
+    area = huge_page(subject, witness).touch()
     number, read = subject.agent.abi["__NR_mprotect"], subject.protection("r")
     text = store_call_store(subject.arch, area.start, number, (area.start, area.length, read))
     code = subject.code(text)

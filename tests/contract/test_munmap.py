@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Subject
+from hostwalk.needs import huge_page
 from hostwalk.sabotage import committed, entry_bit, mm_counter, page_flag, refcount, vm_edge
 from hostwalk.witness import NO_PFN, Witness
 
@@ -279,16 +280,13 @@ def test_the_end_of_a_process_unmaps(subject: Subject, witness: Witness) -> None
     sabotage=entry_bit("present", set=True, at=3, page=3),
 )
 def test_a_part_of_a_huge_page_is_unmapped(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area).huge != 1:
-        not_applicable("no huge page was made")
-    else:
-        pfns, rss = witness.pages(area).pfns, witness.mm(subject).rss_anon
-        subject.munmap(area[3:5])
-        after = witness.pages(area)
-        assert after.pfns == [NO_PFN if page in (3, 4) else pfn for page, pfn in enumerate(pfns)]
-        assert after.huge == 0
-        assert witness.mm(subject).rss_anon == rss - 2
+    area = huge_page(subject, witness)
+    pfns, rss = witness.pages(area).pfns, witness.mm(subject).rss_anon
+    subject.munmap(area[3:5])
+    after = witness.pages(area)
+    assert after.pfns == [NO_PFN if page in (3, 4) else pfn for page, pfn in enumerate(pfns)]
+    assert after.huge == 0
+    assert witness.mm(subject).rss_anon == rss - 2
 
 
 @claim(

@@ -6,6 +6,7 @@ import pytest
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject
+from hostwalk.needs import uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn, page_flag, refcount
 from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Witness
@@ -246,9 +247,7 @@ def test_mlock_brings_pages_back(subject: Subject, witness: Witness) -> None:
 )
 def test_userfault_write_protection_is_swapped_out_too(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2).touch()
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    fd = uffd_wp(subject, area)
     subject.uffd_write_protect(fd, area[:1])
     swapped_out(area)
     assert witness.pages(area).uffd_wp == (1, 0)
@@ -272,9 +271,7 @@ def test_userfault_write_protection_is_swapped_out_too(subject: Subject, witness
 )
 def test_protection_changes_while_pages_are_swapped_out(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3).touch()
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    fd = uffd_wp(subject, area)
     subject.uffd_write_protect(fd, area[:2])
     swapped_out(area)
     subject.uffd_write_protect(fd, area[:1], protect=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable, not_applicable_if
+from hostwalk.claim import claim, not_applicable_if
 from hostwalk.guest import Area, Subject
+from hostwalk.needs import huge_page
 from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, page_flag, refcount
 from hostwalk.witness import NO_PFN, Witness
 
@@ -15,14 +16,6 @@ DONTNEED = (
     "contents from the up-to-date contents of the underlying mapped file [...] or zero-fill-on-demand pages for "
     "anonymous private mappings."
 )
-
-
-def huge(subject: Subject, witness: Witness) -> Area:
-    """Return a transparent huge page; ends the claim where there is none to be had."""
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
-    return area
 
 
 def written_copy(subject: Subject, pages: int) -> tuple[int, Area]:
@@ -61,7 +54,7 @@ def test_what_was_used_is_marked_accessed(subject: Subject, witness: Witness) ->
     sabotage=refcount(+1, at=3),
 )
 def test_a_whole_huge_page_goes(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness)
+    area = huge_page(subject, witness)
     before, mm = witness.pages(area), witness.mm(subject)
     subject.munmap(area)
     assert witness.frames(before.pfns).refcounts == 0
@@ -78,7 +71,7 @@ def test_a_whole_huge_page_goes(subject: Subject, witness: Witness) -> None:
     sabotage=mapcount(+1, at=3, page=3),
 )
 def test_a_part_of_a_huge_page_in_a_page_table(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness).touch()
+    area = huge_page(subject, witness).touch()
     with subject.get_user_pages(area[:1], split_pmd=True):
         pass
     before, rss = witness.pages(area), witness.mm(subject).rss_anon
@@ -159,7 +152,7 @@ def test_copies_of_a_files_pages_are_given_up(subject: Subject, witness: Witness
     sabotage=entry_bit("present", set=False, at=3, page=0),
 )
 def test_a_part_of_a_huge_page_is_given_up(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness).touch(0x66)
+    area = huge_page(subject, witness).touch(0x66)
     before, rss = witness.pages(area), witness.mm(subject).rss_anon
     subject.madvise(area[8:24], "DONTNEED")
     after = witness.pages(area)
@@ -214,7 +207,7 @@ def test_a_hole_leaves_private_copies(subject: Subject, witness: Witness) -> Non
     sabotage=entry_bit("dirty", set=False, at=3),
 )
 def test_a_huge_page_moves_as_one(subject: Subject, witness: Witness) -> None:
-    area = huge(subject, witness).touch(0x2E)
+    area = huge_page(subject, witness).touch(0x2E)
     before, mm = witness.pages(area[:3]), witness.mm(subject)
     room = subject.mmap(pages=area.pages, prot="none", aligned=subject.pmd_size)
     moved = subject.mremap(area, area.pages, fixed_at=room.start)
