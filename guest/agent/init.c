@@ -3,23 +3,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/netlink.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent.h"
+#include "ports.h"
 
-#define PORTS		"/sys/class/virtio-ports"
 #define PORT_SECONDS	30
 
 static void say(const char *format, va_list arguments)
@@ -180,86 +176,12 @@ void init_system(void)
 	load_modules();
 }
 
-static bool port_has_name(const char *device, const char *name)
-{
-	char path[512];
-	char text[64] = "";
-	int fd;
-
-	snprintf(path, sizeof(path), PORTS "/%s/name", device);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	if (read(fd, text, sizeof(text) - 1) < 0)
-		*text = '\0';
-	close(fd);
-	text[strcspn(text, "\n")] = '\0';
-	return !strcmp(text, name);
-}
-
-/* A file descriptor of the port, or -1 while there is none. */
-static int try_port(void)
-{
-	DIR *directory = opendir(PORTS);
-	struct dirent *entry;
-	char path[512];
-	int fd = -1;
-
-	if (!directory)
-		return -1;
-	while (fd < 0 && (entry = readdir(directory))) {
-		if (!port_has_name(entry->d_name, HOSTWALK_PORT))
-			continue;
-		snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
-		fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	}
-	closedir(directory);
-	return fd;
-}
-
-/* The kernel announces devices on this socket; -1 on a kernel without one. */
-static int open_uevents(void)
-{
-	struct sockaddr_nl address = { .nl_family = AF_NETLINK, .nl_groups = 1 };
-	int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-			NETLINK_KOBJECT_UEVENT);
-
-	if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address))) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-static long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int init_find_port(void)
 {
-	long deadline = now_ms() + PORT_SECONDS * 1000;
-	struct pollfd uevents = { .fd = open_uevents(), .events = POLLIN };
-	char event[4096];
-	int fd;
+	int fd = ports_open(HOSTWALK_PORT, PORT_SECONDS * 1000);
 
-	while ((fd = try_port()) < 0) {
-		long left = deadline - now_ms();
-
-		if (left <= 0)
-			fatal("no virtio-serial port named %s within %d s",
-			      HOSTWALK_PORT, PORT_SECONDS);
-		/* Without announcements this is a poll, ten times a second. */
-		if (uevents.fd < 0 && left > 100)
-			left = 100;
-		if (poll(&uevents, 1, left) > 0)
-			while (recv(uevents.fd, event, sizeof(event), 0) > 0)
-				;
-	}
-	if (uevents.fd >= 0)
-		close(uevents.fd);
+	if (fd < 0)
+		fatal("no virtio-serial port named %s within %d s",
+		      HOSTWALK_PORT, PORT_SECONDS);
 	return fd;
 }

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "login.h"
+#include "ports.h"
 
 #define SERVER		"/usr/sbin/dropbear"
 #define HOST_KEY	"/run/host_key"
@@ -184,7 +185,7 @@ _Noreturn void door(void)
 	signal(SIGCHLD, SIG_IGN);
 	for (;;) {
 		/* To open it again tells the host that this connection is over. */
-		int port = port_open(LOGIN_PORT);
+		int port = ports_open(LOGIN_PORT, -1);
 
 		wait_for_host(port);
 		if (greet(port)) {

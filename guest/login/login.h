@@ -39,9 +39,6 @@ int write_file(const char *path, const char *text);
 /* boot.c: what PID 1 does before it is the agent. */
 _Noreturn void boot(void);
 
-/* port.c: the virtio-serial port, a descriptor that does not block. */
-int port_open(const char *name);
-
 /* door.c: one SSH connection after the other. */
 _Noreturn void door(void);
 

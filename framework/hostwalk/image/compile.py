@@ -37,10 +37,13 @@ _ERROR = re.compile(
 def build_agent(arch: Arch, cache: Cache, progress: Progress = SILENT) -> Path:
     """Return the agent for an architecture, a static ELF file; raises BuildError, MissingToolError."""
     compiler = toolchain.find(arch)
-    key = key_of(AGENT_RECIPE, arch, compiler.version, *_sources("agent", "include"))
+    key = key_of(AGENT_RECIPE, arch, compiler.version, *_sources("agent", "include", "ports"))
 
     def make(directory: Path) -> None:
-        with progress.task(f"building the agent for {arch}", None), _copy(cache, "agent", "include") as tree:
+        with (
+            progress.task(f"building the agent for {arch}", None),
+            _copy(cache, "agent", "include", "ports") as tree,
+        ):
             arguments = [f"O={directory}", *_assigned(_agent_variables(compiler))]
             _make(tree / "agent", arguments, tree, f"the agent does not build for {arch}")
 
@@ -50,10 +53,10 @@ def build_agent(arch: Arch, cache: Cache, progress: Progress = SILENT) -> Path:
 def build_login(arch: Arch, cache: Cache, progress: Progress = SILENT) -> Path:
     """Return the program that lets people into a guest, a static ELF file; raises BuildError, MissingToolError."""
     compiler = toolchain.find(arch)
-    key = key_of(LOGIN_RECIPE, arch, compiler.version, *_sources("login"))
+    key = key_of(LOGIN_RECIPE, arch, compiler.version, *_sources("login", "ports"))
 
     def make(directory: Path) -> None:
-        with progress.task(f"building the login for {arch}", None), _copy(cache, "login") as tree:
+        with progress.task(f"building the login for {arch}", None), _copy(cache, "login", "ports") as tree:
             arguments = [f"O={directory}", *_assigned(_agent_variables(compiler))]
             _make(tree / "login", arguments, tree, f"the login does not build for {arch}")
             _strip(directory / "login", compiler, directory / "login")

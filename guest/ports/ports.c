@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
+/*
+ * Virtio-serial ports by the names that the host gave them. They come whenever
+ * their driver has found them, which the kernel announces.
+ */
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <poll.h>
@@ -8,9 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "login.h"
+#include "ports.h"
 
 #define PORTS		"/sys/class/virtio-ports"
 #define AGAIN_MS	100
@@ -31,6 +35,7 @@ static bool has_name(const char *device, const char *name)
 	return !strcmp(text, name);
 }
 
+/* A file descriptor of the port, or -1 while there is none. */
 static int try_port(const char *name)
 {
 	DIR *directory = opendir(PORTS);
@@ -64,19 +69,41 @@ static int open_uevents(void)
 	return fd;
 }
 
-/* The agent loads the driver; a machine whose host never gave it a port waits for ever. */
-int port_open(const char *name)
+static long now_ms(void)
 {
-	struct pollfd uevents = { .fd = open_uevents(), .events = POLLIN };
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Until something is announced; without announcements for a moment. */
+static void wait_for_news(int uevents, long left)
+{
+	struct pollfd news = { .fd = uevents, .events = POLLIN };
 	char event[4096];
+
+	if (uevents < 0 && (left < 0 || left > AGAIN_MS))
+		left = AGAIN_MS;
+	if (poll(&news, 1, left) > 0)
+		while (recv(uevents, event, sizeof(event), 0) > 0)
+			;
+}
+
+int ports_open(const char *name, long timeout_ms)
+{
+	long deadline = now_ms() + timeout_ms;
+	int uevents = open_uevents();
 	int fd;
 
 	while ((fd = try_port(name)) < 0) {
-		poll(&uevents, 1, uevents.fd < 0 ? AGAIN_MS : -1);
-		while (uevents.fd >= 0 && recv(uevents.fd, event, sizeof(event), 0) > 0)
-			;
+		long left = timeout_ms < 0 ? -1 : deadline - now_ms();
+
+		if (timeout_ms >= 0 && left <= 0)
+			break;
+		wait_for_news(uevents, left);
 	}
-	if (uevents.fd >= 0)
-		close(uevents.fd);
+	if (uevents >= 0)
+		close(uevents);
 	return fd;
 }
