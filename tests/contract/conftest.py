@@ -18,22 +18,31 @@ HEADER, MAGIC = 1024, b"SWAPSPACE2"  # union swap_header, include/linux/swap.h
 
 
 @pytest.fixture
-def swap(cell: Cell) -> Iterator[None]:
-    """Have the guest swap to a RAM disk."""
+def disk(cell: Cell) -> Iterator[str]:
+    """Give the guest a RAM disk; returns its path."""
     there = modules.files(cell.prepared.kernel.modules) if cell.prepared.kernel.modules else {}
     if "brd" not in there:
-        not_applicable("the kernel has no RAM disk to swap to")
+        not_applicable("the kernel has no RAM disk")
     with cell.agent.spawn() as root:
         name = root.load_module(modules.read(there["brd"]), f"rd_nr=1 rd_size={DISK_KB}")
-        disk = root.open(DISK, "O_RDWR")
+        yield DISK
+        if not cell.agent.broken:
+            with suppress(SyscallFailed):
+                root.unload_module(name)
+
+
+@pytest.fixture
+def swap(cell: Cell, disk: str) -> Iterator[None]:
+    """Have the guest swap to a RAM disk."""
+    with cell.agent.spawn() as root:
+        fd = root.open(disk, "O_RDWR")
         header = bytearray(root.page_size)
         struct.pack_into("<III", header, HEADER, 1, (DISK_KB << 10) // root.page_size - 1, 0)
         header[-len(MAGIC) :] = MAGIC
-        root.write(disk, bytes(header))
-        root.close(disk)
-        root.call("swapon", root.scratch, 0, payload=DISK.encode() + b"\0")
+        root.write(fd, bytes(header))
+        root.close(fd)
+        root.call("swapon", root.scratch, 0, payload=disk.encode() + b"\0")
         yield
         if not cell.agent.broken:
             with suppress(SyscallFailed):
-                root.call("swapoff", root.scratch, payload=DISK.encode() + b"\0")
-                root.unload_module(name)
+                root.call("swapoff", root.scratch, payload=disk.encode() + b"\0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hostwalk.claim import claim, not_applicable_if
 from hostwalk.guest import Area, Subject
 from hostwalk.needs import huge_page
+from hostwalk.guest.code import load_call_load
 from hostwalk.sabotage import entry_bit, entry_pfn, page_flag, refcount
 from hostwalk.witness import Witness
 
@@ -258,3 +259,28 @@ def test_a_range_over_the_end_of_a_pud_table(subject: Subject, witness: Witness)
     with not_applicable_if("ENOMEM", "user space is too small for two pud tables"):
         area = subject.across_tables(level=2)
     assert_locked(area, witness)
+
+
+@claim(
+    "fault.tlb.1",
+    "proc(5)",
+    "This file can be used to access the pages of a process's memory through open(2), read(2), and lseek(2).",
+    reading="/proc/self/mem: the very next load sees what was written there, where that took a copy of the page.",
+    sabotage=entry_bit("writable", set=False, at=2),
+)
+def test_the_very_next_load_sees_the_copy(subject: Subject, witness: Witness) -> None:
+    area, seen = subject.mmap(pages=1).touch(0x11), subject.mmap(pages=2).touch(0x22)
+    mem = subject.open("/proc/self/mem", "O_RDWR")
+    subject.call("lseek", mem, area.start, 0)
+    number = subject.agent.abi["__NR_write"]
+    code = subject.code(
+        load_call_load(subject.arch, area.start, number, (mem, seen.start, 1), seen.address(1))
+    )
+    with subject.fork() as child:
+        before = witness.pages(area)
+        subject.execute(code.start)
+        after = witness.pages(area)
+        assert (before.writable, after.writable) == (0, 1)
+        assert after.pfns != before.pfns
+        assert subject.peek(seen.address(1), 1) == b"\x22"
+        assert child.peek(area.start, 1) == b"\x11"

@@ -201,3 +201,26 @@ def test_execute_only_memory_becomes_readable_again(subject: Subject, witness: W
     if subject.arch is Arch.X86_64:
         assert _keys_of(after) == [0]
     assert subject.peek(area.start, 1) == subject.returning()[:1]
+
+
+@claim(
+    "pkey_mprotect.all.1",
+    "pkeys(7)",
+    "this hardware supports 16 protection keys in each process. However, pkey 0 is used as the default key, so a "
+    "maximum of 15 are available for actual application use.",
+    reading="Each key is another one in the entries, of pages that are there and of pages that come.",
+    sabotage=entry_bit("writable", set=False),
+)
+def test_each_key_is_in_the_entries(subject: Subject, witness: Witness) -> None:
+    keys = [_key(subject) for _ in range(PKEYS - 1)]
+    with subject.refuses("ENOSPC"):
+        subject.pkey_alloc()
+    area = subject.mmap(pages=2 * len(keys))
+    for place, key in enumerate(keys):
+        area[2 * place : 2 * place + 1].touch()
+        subject.pkey_mprotect(area[2 * place : 2 * place + 2], "rw", key)
+    area.touch()
+    pages = witness.pages(area)
+    assert sorted(keys) == list(range(1, PKEYS))
+    assert _keys_of(pages) == [key for key in keys for _ in range(2)]
+    assert pages.writable == 1

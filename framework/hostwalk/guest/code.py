@@ -10,7 +10,20 @@ import struct
 
 from hostwalk.target import Arch
 
-_X0, _X1, _X2, _X8, _X9, _X10 = 0, 1, 2, 8, 9, 10
+_X8, _X9, _X10 = 8, 9, 10
+_RBX, _PUSH_RBX, _POP_RBX = (
+    b"\x48\xbb",
+    b"\x53",
+    b"\x5b\xc3",
+)  # a register that functions preserve; and return
+_X86_ARGUMENTS = (
+    b"\x48\xbf",
+    b"\x48\xbe",
+    b"\x48\xba",
+    b"\x49\xba",
+    b"\x49\xb8",
+    b"\x49\xb9",
+)  # mov to %rdi...
 
 
 def returning(arch: Arch) -> bytes:
@@ -18,23 +31,35 @@ def returning(arch: Arch) -> bytes:
     return b"\xc3" if arch is Arch.X86_64 else _words(0xD65F03C0)
 
 
-def store_call_store(arch: Arch, target: int, number: int, args: tuple[int, int, int]) -> bytes:
+def store_call_store(arch: Arch, target: int, number: int, args: tuple[int, ...]) -> bytes:
     """Return code that stores to ``target``, makes a system call, and stores there again."""
     if arch is Arch.X86_64:
-        store = b"\x41\xc6\x00\x01"  # movb $1, (%r8)
-        call = (
-            _x86_load(b"\x48\xbf", args[0])
-            + _x86_load(b"\x48\xbe", args[1])
-            + _x86_load(b"\x48\xba", args[2])
-        )
-        call += _x86_load(b"\x48\xb8", number) + b"\x0f\x05"  # syscall
-        return _x86_load(b"\x49\xb8", target) + store + call + store + returning(arch)
+        store = b"\xc6\x03\x01"  # movb $1, (%rbx)
+        return _PUSH_RBX + _x86_load(_RBX, target) + store + _call(arch, number, args) + store + _POP_RBX
     store = _words(0x39000129)  # strb w9, [x9]
-    call = b"".join(
-        _arm64_load(register, value) for register, value in zip((_X0, _X1, _X2), args, strict=True)
-    )
-    call += _arm64_load(_X8, number) + _words(0xD4000001)  # svc #0
-    return _arm64_load(_X9, target) + store + call + store + returning(arch)
+    return _arm64_load(_X9, target) + store + _call(arch, number, args) + store + returning(arch)
+
+
+def load_call_load(arch: Arch, target: int, number: int, args: tuple[int, ...], seen: int) -> bytes:
+    """Return code that loads the byte at ``target``, makes a system call, loads it again, and stores it at ``seen``."""
+    if arch is Arch.X86_64:
+        load = b"\x8a\x03"  # mov (%rbx), %al
+        store = _x86_load(b"\x48\xba", seen) + b"\x88\x02"  # mov %al, (%rdx)
+        return (
+            _PUSH_RBX + _x86_load(_RBX, target) + load + _call(arch, number, args) + load + store + _POP_RBX
+        )
+    load = _words(0x3940012B)  # ldrb w11, [x9]
+    store = _arm64_load(_X10, seen) + _words(0x3900014B)  # strb w11, [x10]
+    return _arm64_load(_X9, target) + load + _call(arch, number, args) + load + store + returning(arch)
+
+
+def _call(arch: Arch, number: int, args: tuple[int, ...]) -> bytes:
+    """Return code that makes a system call of up to six arguments; neither %rbx nor x9 changes."""
+    if arch is Arch.X86_64:
+        loads = zip(_X86_ARGUMENTS, args, strict=False)
+        return b"".join(_x86_load(*load) for load in loads) + _x86_load(b"\x48\xb8", number) + b"\x0f\x05"
+    loaded = b"".join(_arm64_load(register, value) for register, value in enumerate(args))
+    return loaded + _arm64_load(_X8, number) + _words(0xD4000001)  # svc #0
 
 
 def store_until(arch: Arch, target: int, flag: int) -> bytes:
