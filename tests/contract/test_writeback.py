@@ -21,7 +21,7 @@ FLUSHES = (
     reading="What is written back is clean and read-only, so that the next store is noticed, and written back too.",
     sabotage=entry_bit("writable", set=True, at=2, page=0),
 )
-def test_a_store_after_msync_is_noticed(subject: Subject, witness: Witness, disk: str) -> None:
+def test_a_store_after_msync_is_noticed(disk: str, subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, shared=True, fd=subject.open(disk, "O_RDWR")).touch(0x41)
     before = witness.pages(area)
     subject.msync(area)
@@ -43,7 +43,7 @@ def test_a_store_after_msync_is_noticed(subject: Subject, witness: Witness, disk
     reading="What another process has written through its own mapping, too.",
     sabotage=page_flag("PG_dirty", set=True, at=2, page=0),
 )
-def test_another_process_notices_too(subject: Subject, witness: Witness, disk: str) -> None:
+def test_another_process_notices_too(disk: str, subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=2, shared=True, fd=subject.open(disk, "O_RDWR")).touch(0x41)
     with subject.fork() as child:
         child.must(child.store(area.start, byte=0x42))
@@ -55,4 +55,4 @@ def test_another_process_notices_too(subject: Subject, witness: Witness, disk: s
     assert (theirs.writable, theirs.dirty) == ((1, 0), (1, 0))
     assert (ours.writable, ours.dirty, ours.flag("PG_dirty")) == (0, 0, 0)
     assert (clean.writable, clean.dirty) == (0, 0)
-    assert (again.writable[0], again.dirty[0], again.flag("PG_dirty")) == (1, 1, (1, 0))
+    assert (again.writable[0], again.dirty[0], again.flag("PG_dirty")[0]) == (1, 1, 1)
