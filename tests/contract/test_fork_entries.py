@@ -33,6 +33,49 @@ def test_the_child_has_used_nothing_yet(subject: Subject, witness: Witness) -> N
 
 
 @claim(
+    "fork.old.2",
+    "mm/huge_memory.c",
+    "The entry of a huge page is old in the child, too; the parent's stays young.",
+    code="copy_huge_pmd(): pmd_mkold()",
+    sabotage=entry_bit("young", set=True, at=2),
+)
+def test_the_child_has_not_used_the_huge_page_yet(subject: Subject, witness: Witness) -> None:
+    area = subject.huge_page()
+    if area is None or witness.pages(area[:1]).huge != 1:
+        not_applicable("no huge page was made")
+    part = area[:2].touch()
+    with subject.fork() as child:
+        theirs, ours = witness.pages(part, of=child), witness.pages(part)
+        assert (theirs.huge, theirs.young, theirs.dirty) == (1, 0, 1)
+        assert (ours.huge, ours.young, ours.pfns) == (1, 1, theirs.pfns)
+        child.must(child.load(area.start))
+        assert witness.pages(part, of=child).young == 1
+
+
+@claim(
+    "fork.uffd_wp.2",
+    "mm/huge_memory.c",
+    "A child that is not watched by userfaultfd has entries of huge pages without its write protection; the parent's "
+    "stay.",
+    code="copy_huge_pmd(): pmd_clear_uffd_wp()",
+    sabotage=entry_bit("uffd_wp", set=True, at=2),
+)
+def test_the_child_is_not_watched_in_huge_pages(subject: Subject, witness: Witness) -> None:
+    area = subject.huge_page()
+    if area is None or witness.pages(area[:1]).huge != 1:
+        not_applicable("no huge page was made")
+    fd = subject.register_uffd_wp(area)
+    if fd is None:
+        not_applicable("this kernel's userfaultfd cannot write-protect")
+    subject.uffd_write_protect(fd, area)
+    part = area[:2]
+    with subject.fork() as child:
+        theirs, ours = witness.pages(part, of=child), witness.pages(part)
+        assert (theirs.huge, theirs.uffd_wp, theirs.writable) == (1, 0, 0)
+        assert (ours.huge, ours.uffd_wp, ours.pfns) == (1, 1, theirs.pfns)
+
+
+@claim(
     "fork.clean.1",
     "mm/memory.c",
     "An entry of a shared mapping is clean in the child; the parent's stays dirty and writable.",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from hostwalk.claim import claim
+import struct
+
+from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Subject
 from hostwalk.needs import uffd_wp
 from hostwalk.sabotage import entry_bit
 from hostwalk.witness import NO_PFN, Witness
 
 GUARD = ">=6.13"
+UFFDIO_COPY_MODE_WP = 2  # include/uapi/linux/userfaultfd.h
 
 
 @claim(
@@ -97,3 +101,25 @@ def test_pages_of_files_that_are_not_there_are_protected(subject: Subject, witne
     after = witness.pages(area)
     assert (after.present, after.uffd_wp) == (1, (1, 1, 0))
     assert after.writable[:2] == 0
+
+
+@claim(
+    "uffd.copy.1",
+    "ioctl_userfaultfd(2)",
+    "UFFDIO_COPY_MODE_WP Copy the page with read-only permission. This allows the user to trap the next write to the "
+    "page",
+    reading="What is copied without that mode may be written.",
+    sabotage=entry_bit("writable", set=True, page=0),
+)
+def test_a_page_that_is_copied_in_is_protected(subject: Subject, witness: Witness) -> None:
+    area, source = subject.mmap(pages=2), subject.mmap(pages=1).touch(0x5A)
+    fd = subject.register_uffd_wp(area)
+    if fd is None:
+        not_applicable("this kernel's userfaultfd cannot write-protect")
+    for page, mode in enumerate((UFFDIO_COPY_MODE_WP, 0)):
+        payload = struct.pack("<5Q", area.address(page), source.start, area.page_size, mode, 0)
+        subject.call("ioctl", fd, subject.agent.abi["UFFDIO_COPY"], subject.scratch, payload=payload)
+    pages = witness.pages(area)
+    assert (pages.present, pages.uffd_wp, pages.writable) == (1, (1, 0), (0, 1))
+    assert (pages.exclusive, pages.mapcounts) == (1, 1)
+    assert subject.peek(area.start, 1) + subject.peek(area.address(1), 1) == b"\x5a\x5a"

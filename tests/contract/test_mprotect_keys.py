@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, departure, not_applicable
 from hostwalk.guest import Subject, SyscallFailed
-from hostwalk.sabotage import entry_bit
+from hostwalk.sabotage import entry_bit, refcount
 from hostwalk.target import Arch
 from hostwalk.witness import Pages, Witness
 
@@ -224,3 +224,26 @@ def test_each_key_is_in_the_entries(subject: Subject, witness: Witness) -> None:
     assert sorted(keys) == list(range(1, PKEYS))
     assert _keys_of(pages) == [key for key in keys for _ in range(2)]
     assert pages.writable == 1
+
+
+@claim(
+    "fast.pkey.1",
+    "arch/x86/include/asm/pgtable.h",
+    "The fast walk takes no page whose key denies the access: for reading, and for writing.",
+    code="__pte_access_permitted(), __pkru_allows_pkey()",
+    sabotage=refcount(+1, at=2),
+)
+def test_the_fast_walk_heeds_protection_keys(subject: Subject, witness: Witness) -> None:
+    keys = [_key(subject, rights) for rights in ("DISABLE_ACCESS", "DISABLE_WRITE")]
+    area = subject.mmap(pages=2).touch()
+    for page, key in enumerate(keys):
+        subject.pkey_mprotect(area[page : page + 1], "rw", key)
+    before = witness.pages(area)
+    hidden, shown = area[:1], area[1:]
+    for place, write in ((hidden, False), (shown, True)):
+        for call in (subject.get_user_pages_fast, subject.pin_user_pages_fast):
+            with call(place, write=write) as pins:
+                assert (pins.errno, pins.filled) == ("EFAULT", 0)
+    assert (before.present, witness.pages(area).refcounts) == (1, before.refcounts)
+    with subject.get_user_pages_fast(shown) as pins:
+        assert pins.pfns == before.pfns[1:]

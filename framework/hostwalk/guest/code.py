@@ -53,6 +53,17 @@ def load_call_load(arch: Arch, target: int, number: int, args: tuple[int, ...], 
     return _arm64_load(_X9, target) + load + _call(arch, number, args) + load + store + returning(arch)
 
 
+def run_call_run(arch: Arch, function: int, number: int, args: tuple[int, ...]) -> bytes:
+    """Return code that runs a function, makes a system call, and runs the function again."""
+    if arch is Arch.X86_64:
+        run = b"\xff\xd3"  # call *%rbx
+        return _PUSH_RBX + _x86_load(_RBX, function) + run + _call(arch, number, args) + run + _POP_RBX
+    save, restore = _words(0xA9BF7BFD), _words(0xA8C17BFD)  # stp x29, x30, [sp, -16]!; ldp x29, x30, [sp], 16
+    run = _words(0xD63F0120)  # blr x9
+    body = _arm64_load(_X9, function) + run + _call(arch, number, args) + run
+    return save + body + restore + returning(arch)
+
+
 def _call(arch: Arch, number: int, args: tuple[int, ...]) -> bytes:
     """Return code that makes a system call of up to six arguments; neither %rbx nor x9 changes."""
     if arch is Arch.X86_64:
