@@ -111,3 +111,21 @@ def test_guarded_pages(subject: Subject, witness: Witness) -> None:
     seen.append(witness.pages(area))
     assert [bool(pages.entries[0] & ARM64_GP) for pages in seen] == [False, True, False]
     assert all(pages.executable == 1 for pages in seen)
+
+
+@claim(
+    "mmap.write.1",
+    "mmap(2)",
+    "On some hardware architectures (e.g., i386), PROT_WRITE implies PROT_READ.",
+    reading="On these: a page of PROT_WRITE memory is read, before and after it was written.",
+    sabotage=entry_bit("writable", set=False, at=2),
+)
+def test_what_may_be_written_is_read(subject: Subject, witness: Witness) -> None:
+    for shared in (False, True):
+        area = subject.mmap(pages=2, prot="w", shared=shared)
+        area[:1].load()
+        assert witness.pages(area).present == (1, 0)
+        area.store(0x21)
+        assert subject.peek(area.start, 1) == b"\x21"
+        pages = witness.pages(area)
+        assert (pages.writable, pages.user) == (1, 1)

@@ -274,3 +274,25 @@ def test_fork_copies_soft_dirty_page_by_page(subject: Subject, witness: Witness)
     with subject.fork() as child:
         assert witness.pages(area, of=child).soft_dirty == written
         assert witness.pages(area).soft_dirty == written
+
+
+@claim(
+    "folio.mremap.1",
+    "mremap(2)",
+    "mremap() expands (or shrinks) an existing memory mapping, potentially moving it at the same time.",
+    reading="Pages of a huge page that page tables map, to where they no longer lie as they do in memory.",
+    sabotage=entry_pfn(+1, at=3, page=40),
+)
+def test_pages_move_to_where_they_are_not_aligned(subject: Subject, witness: Witness) -> None:
+    huge = subject.huge_page()
+    if huge is None or witness.pages(huge[:1]).huge != 1:
+        not_applicable("no huge page was made")
+    with subject.get_user_pages(huge[:1], split_pmd=True):
+        pass
+    area, room = huge[:64], subject.mmap(pages=128, prot="none", aligned=SIZE)
+    before = witness.pages(area)
+    moved = subject.mremap(area, area.pages, fixed_at=room.address(1))
+    after = witness.pages(moved)
+    assert (before.huge, after.pfns, after.writable) == (0, before.pfns, before.writable)
+    assert (after.mapcounts, after.refcounts) == (before.mapcounts, before.refcounts)
+    assert contiguous(subject, after) == [False] * area.pages
