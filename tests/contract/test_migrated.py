@@ -55,7 +55,7 @@ def test_what_moves_is_as_young_and_dirty(subject: Subject, witness: Witness) ->
     "migrate.soft_dirty.1",
     CODE,
     "A page that moves is as soft-dirty as it was: only stores make it so.",
-    code="remove_migration_pte(): pte_mksoft_dirty(); try_to_migrate_one()",
+    code="remove_migration_pte()",
     sabotage=entry_bit("soft_dirty", set=False, at=2, page=1),
     departs=departure(
         "6.1: what is dirty is soft-dirty, too, once it has moved",
@@ -79,7 +79,7 @@ def test_what_moves_is_as_soft_dirty(subject: Subject, witness: Witness) -> None
     "migrate.uffd_wp.1",
     CODE,
     "A page that moves stays protected by userfaultfd.",
-    code="remove_migration_pte(): pte_mkuffd_wp(); try_to_migrate_one()",
+    code="remove_migration_pte()",
     sabotage=entry_bit("uffd_wp", set=False, at=2, page=0),
 )
 def test_what_moves_stays_protected(subject: Subject, witness: Witness) -> None:

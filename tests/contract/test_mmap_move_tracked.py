@@ -45,9 +45,10 @@ def test_what_moves_is_no_longer_protected(subject: Subject, witness: Witness) -
 
 @claim(
     "mremap.uffd_wp.2",
-    MREMAP,
-    "The same for a huge page.",
-    code="move_huge_pmd(): clear_uffd_wp_pmd()",
+    "mm/huge_memory.c",
+    "A huge page that moves away from memory that userfaultfd watches, without its having asked to be told of moves, is "
+    "protected no more.",
+    code="move_huge_pmd()",
     sabotage=entry_bit("uffd_wp", set=True, at=3),
 )
 def test_a_huge_page_that_moves_is_no_longer_protected(subject: Subject, witness: Witness) -> None:
@@ -66,7 +67,8 @@ def test_a_huge_page_that_moves_is_no_longer_protected(subject: Subject, witness
 @claim(
     "mremap.uffd_wp.3",
     "mm/hugetlb.c",
-    "The same for a page of the pool.",
+    "A page of the pool that moves away from memory that userfaultfd watches, without its having asked to be told of "
+    "moves, is protected no more.",
     code="move_huge_pte()",
     sabotage=entry_bit("uffd_wp", set=True, at=2),
 )
