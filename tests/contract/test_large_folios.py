@@ -296,3 +296,28 @@ def test_pages_move_to_where_they_are_not_aligned(subject: Subject, witness: Wit
     assert (before.huge, after.pfns, after.writable) == (0, before.pfns, before.writable)
     assert (after.mapcounts, after.refcounts) == (before.mapcounts, before.refcounts)
     assert contiguous(subject, after) == [False] * area.pages
+
+
+@claim(
+    "folio.reuse.2",
+    "mm/memory.c",
+    "Of a large folio that fork() had shared, the page that is written becomes writable and exclusive where it is, and no "
+    "other.",
+    code="do_wp_page()",
+    kernels=">=6.15",
+    sabotage=entry_bit("writable", set=True, at=3, page=9),
+)
+def test_one_page_of_a_folio_is_taken_back(subject: Subject, witness: Witness) -> None:
+    area, before = large(subject, witness)
+    half = area[: area.pages // 2]
+    with subject.fork():
+        pass
+    shared = witness.pages(half)
+    assert (shared.writable, shared.exclusive, shared.mapcounts) == (0, 0, 1)
+    half[6:7].store(9)
+    after = witness.pages(half)
+    if after.pfns != shared.pfns:
+        not_applicable("this kernel copies a page of a large folio rather than reuse it")
+    written = [page == 6 for page in range(half.pages)]
+    assert (after.writable, after.exclusive) == (written, written)
+    assert (after.dirty, contiguous(subject, after)) == (before.dirty[: half.pages], [False] * half.pages)

@@ -46,8 +46,8 @@ def test_what_moves_is_no_longer_protected(subject: Subject, witness: Witness) -
 @claim(
     "mremap.uffd_wp.2",
     "mm/huge_memory.c",
-    "A huge page that moves away from memory that userfaultfd watches, without its having asked to be told of moves, is "
-    "protected no more.",
+    "A huge page that moves away from memory that userfaultfd watches, without its having asked to be told of moves, "
+    "is protected no more.",
     code="move_huge_pmd()",
     sabotage=entry_bit("uffd_wp", set=True, at=3),
 )

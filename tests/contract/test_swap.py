@@ -302,3 +302,22 @@ def test_soft_dirty_is_swapped_out_too(subject: Subject, witness: Witness) -> No
         assert witness.pages(area, of=child).soft_dirty == (0, 1)
     area.load()
     assert witness.pages(area).soft_dirty == (0, 1)
+
+
+@claim(
+    "swap.soft_dirty.2",
+    "Documentation/admin-guide/mm/soft-dirty.rst",
+    "Clear soft-dirty bits from the task's PTEs.",
+    reading="Of pages that are swapped out, too: they come back as ones that nobody has written.",
+    sabotage=entry_bit("soft_dirty", set=True, at=2, page=0),
+)
+def test_soft_dirty_is_cleared_of_what_is_swapped_out(subject: Subject, witness: Witness) -> None:
+    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
+        not_applicable("this kernel keeps no soft-dirty bit")
+    area = swapped_out(subject.mmap(pages=2).touch())
+    assert witness.pages(area).soft_dirty == 1
+    subject.clear_soft_dirty()
+    assert witness.pages(area).soft_dirty == 0
+    area[:1].load()
+    area[1:].store()
+    assert witness.pages(area).soft_dirty == (0, 1)
