@@ -301,8 +301,8 @@ def test_pages_move_to_where_they_are_not_aligned(subject: Subject, witness: Wit
 @claim(
     "folio.reuse.2",
     "mm/memory.c",
-    "Of a large folio that fork() had shared, the page that is written becomes writable and exclusive where it is, and no "
-    "other.",
+    "Of a large folio that fork() had shared, the page that is written becomes writable and exclusive where it is, and "
+    "no other.",
     code="do_wp_page()",
     kernels=">=6.15",
     sabotage=entry_bit("writable", set=True, at=3, page=9),
