@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject
+from hostwalk.needs import huge_page
 from hostwalk.sabotage import entry_bit
 from hostwalk.target import Arch
 from hostwalk.witness import Witness
@@ -45,9 +46,7 @@ def test_no_page_is_young_any_more(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("young", set=True, at=3),
 )
 def test_a_huge_page_is_not_young_any_more(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     part = area[:2].touch()
     before = witness.pages(part)
     subject.clear_young()
@@ -99,9 +98,7 @@ def test_a_store_sets_the_soft_dirty_bit_again(subject: Subject, witness: Witnes
 )
 def test_a_store_sets_the_soft_dirty_bit_of_a_huge_page_again(subject: Subject, witness: Witness) -> None:
     need_soft_dirty(subject)
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     _tracked(area[:2].touch(), subject, witness, whole=1)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable_if
 from hostwalk.guest import Area, Subject
-from hostwalk.needs import huge_page
 from hostwalk.guest.code import load_call_load
+from hostwalk.needs import huge_page
 from hostwalk.sabotage import entry_bit, entry_pfn, page_flag, refcount
 from hostwalk.witness import Witness
 

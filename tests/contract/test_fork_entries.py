@@ -40,9 +40,7 @@ def test_the_child_has_used_nothing_yet(subject: Subject, witness: Witness) -> N
     sabotage=entry_bit("young", set=True, at=2),
 )
 def test_the_child_has_not_used_the_huge_page_yet(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     part = area[:2].touch()
     with subject.fork() as child:
         theirs, ours = witness.pages(part, of=child), witness.pages(part)
@@ -61,12 +59,8 @@ def test_the_child_has_not_used_the_huge_page_yet(subject: Subject, witness: Wit
     sabotage=entry_bit("uffd_wp", set=True, at=2),
 )
 def test_the_child_is_not_watched_in_huge_pages(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    area = huge_page(subject, witness)
+    fd = uffd_wp(subject, area)
     subject.uffd_write_protect(fd, area)
     part = area[:2]
     with subject.fork() as child:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from hostwalk.claim import claim, departure, not_applicable
 from hostwalk.guest import Area, Subject, SyscallFailed
+from hostwalk.needs import uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn
 from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Witness
@@ -119,9 +120,7 @@ def test_the_child_of_a_watched_process_is_not_watched(subject: Subject, witness
 
 def watch(subject: Subject, area: Area) -> None:
     """Have userfaultfd write-protect an area; ends the claim where it cannot."""
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect huge pages of the pool")
+    fd = uffd_wp(subject, area)
     subject.uffd_write_protect(fd, area)
 
 

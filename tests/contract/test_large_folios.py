@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject, SyscallFailed
+from hostwalk.needs import huge_page
 from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, page_flag, refcount
 from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Pages, Witness
@@ -284,9 +285,7 @@ def test_fork_copies_soft_dirty_page_by_page(subject: Subject, witness: Witness)
     sabotage=entry_pfn(+1, at=3, page=40),
 )
 def test_pages_move_to_where_they_are_not_aligned(subject: Subject, witness: Witness) -> None:
-    huge = subject.huge_page()
-    if huge is None or witness.pages(huge[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    huge = huge_page(subject, witness)
     with subject.get_user_pages(huge[:1], split_pmd=True):
         pass
     area, room = huge[:64], subject.mmap(pages=128, prot="none", aligned=SIZE)

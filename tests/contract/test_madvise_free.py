@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject
+from hostwalk.needs import huge_page
 from hostwalk.sabotage import entry_bit, page_flag
 from hostwalk.witness import Witness
 
@@ -56,9 +57,7 @@ def test_what_is_not_written_again_goes(subject: Subject, witness: Witness) -> N
     sabotage=entry_bit("dirty", set=True, at=3),
 )
 def test_a_huge_page_is_clean_then(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     part = area[:2].touch(0x61)
     subject.pin_user_pages(area[:1], write=True).unpin_pages(dirty=True)
     subject.settle()
@@ -82,9 +81,7 @@ def test_a_huge_page_is_clean_then(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("dirty", set=True, at=2, page=3),
 )
 def test_a_part_of_a_huge_page_is_clean_then(subject: Subject, witness: Witness) -> None:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     area.touch(0x61)
     subject.settle()
     subject.madvise(area[2:6], "FREE")

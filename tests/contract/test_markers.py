@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim
 import struct
 
-from hostwalk.claim import claim, not_applicable
+from hostwalk.claim import claim
 from hostwalk.guest import Subject
 from hostwalk.needs import uffd_wp
 from hostwalk.sabotage import entry_bit
@@ -113,9 +112,7 @@ def test_pages_of_files_that_are_not_there_are_protected(subject: Subject, witne
 )
 def test_a_page_that_is_copied_in_is_protected(subject: Subject, witness: Witness) -> None:
     area, source = subject.mmap(pages=2), subject.mmap(pages=1).touch(0x5A)
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    fd = uffd_wp(subject, area)
     for page, mode in enumerate((UFFDIO_COPY_MODE_WP, 0)):
         payload = struct.pack("<5Q", area.address(page), source.start, area.page_size, mode, 0)
         subject.call("ioctl", fd, subject.agent.abi["UFFDIO_COPY"], subject.scratch, payload=payload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, departure, not_applicable
 from hostwalk.guest import Area, Subject
+from hostwalk.needs import huge_page, uffd_wp
 from hostwalk.sabotage import entry_bit
 from hostwalk.target import Arch
 from hostwalk.witness import Pages, Witness
@@ -84,9 +85,7 @@ def test_what_moves_is_as_soft_dirty(subject: Subject, witness: Witness) -> None
 )
 def test_what_moves_stays_protected(subject: Subject, witness: Witness) -> None:
     area = subject.mmap(pages=3).touch()
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect")
+    fd = uffd_wp(subject, area)
     subject.uffd_write_protect(fd, area[:2])
     before, after = moved(subject, witness, area)
     assert (before.uffd_wp, before.writable) == ((1, 1, 0), (0, 0, 1))
@@ -119,7 +118,7 @@ def test_what_moves_stays_exclusive(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("young", set=True, at=3),
 )
 def test_a_huge_page_moves_as_it_is(subject: Subject, witness: Witness) -> None:
-    area = _huge(subject, witness)
+    area = huge_page(subject, witness)
     area[:1].touch()
     subject.clear_young()
     before, after = moved(subject, witness, area[:2], by=area[:1])
@@ -138,7 +137,7 @@ def test_a_huge_page_moves_as_it_is(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("young", set=False, at=3),
 )
 def test_a_clean_huge_page_moves_as_it_is(subject: Subject, witness: Witness) -> None:
-    area = _huge(subject, witness)
+    area = huge_page(subject, witness)
     subject.madvise(area, "FREE")
     area[:1].load()
     before, after = moved(subject, witness, area[:2], by=area[:1])
@@ -147,10 +146,3 @@ def test_a_clean_huge_page_moves_as_it_is(subject: Subject, witness: Witness) ->
     assert (before.young, before.dirty) == (1, 0)
     assert (after.young, after.dirty, after.writable) == (1, 0, 1)
     assert after.soft_dirty == before.soft_dirty
-
-
-def _huge(subject: Subject, witness: Witness) -> Area:
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
-    return area

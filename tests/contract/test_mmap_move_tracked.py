@@ -5,6 +5,7 @@ from __future__ import annotations
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject
 from hostwalk.guest.code import store_call_store
+from hostwalk.needs import huge_page, uffd_wp
 from hostwalk.sabotage import entry_bit
 from hostwalk.witness import NO_PFN, Witness
 
@@ -15,9 +16,7 @@ MOVES = "mremap() expands (or shrinks) an existing memory mapping, potentially m
 
 def watched(subject: Subject, area: Area) -> int:
     """Have userfaultfd write-protect an area; return its file. Ends the claim where it cannot."""
-    fd = subject.register_uffd_wp(area)
-    if fd is None:
-        not_applicable("this kernel's userfaultfd cannot write-protect this memory")
+    fd = uffd_wp(subject, area)
     subject.uffd_write_protect(fd, area)
     return fd
 
@@ -53,9 +52,7 @@ def test_what_moves_is_no_longer_protected(subject: Subject, witness: Witness) -
 )
 def test_a_huge_page_that_moves_is_no_longer_protected(subject: Subject, witness: Witness) -> None:
     room = subject.mmap(pages=subject.pmd_size // subject.page_size, prot="none", aligned=subject.pmd_size)
-    area = subject.huge_page()
-    if area is None or witness.pages(area[:1]).huge != 1:
-        not_applicable("no huge page was made")
+    area = huge_page(subject, witness)
     watched(subject, area)
     before = witness.pages(area[:2])
     moved = subject.mremap(area, area.pages, fixed_at=room.start)
