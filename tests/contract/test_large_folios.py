@@ -320,3 +320,30 @@ def test_one_page_of_a_folio_is_taken_back(subject: Subject, witness: Witness) -
     written = [page == 6 for page in range(half.pages)]
     assert (after.writable, after.exclusive) == (written, written)
     assert (after.dirty, contiguous(subject, after)) == (before.dirty[: half.pages], [False] * half.pages)
+
+
+@claim(
+    "folio.pinned.1",
+    "include/linux/rmap.h",
+    "If this folio may have been pinned by the parent process, don't allow to duplicate the mappings but instead "
+    "require to e.g., copy the subpage immediately for the child so that we'll always guarantee the pinned folio "
+    "won't be randomly replaced in the future on write faults.",
+    reading="A large folio of which fork() had shared all pages, and one was taken back and pinned.",
+    kernels=">=6.15",
+    sabotage=entry_pfn(+1, at=3, page=3),
+)
+def test_the_pinned_page_of_a_shared_folio_stays(subject: Subject, witness: Witness) -> None:
+    area, before = large(subject, witness, byte=0x35)
+    half = area[: area.pages // 2]
+    with subject.fork():
+        pass
+    with subject.pin_user_pages(half[3:4], write=True) as pins:
+        if pins.pfns != before.pfns[3:4]:
+            not_applicable("this kernel copies a page of a large folio rather than reuse it")
+        with subject.fork() as child:
+            ours, theirs = witness.pages(half), witness.pages(half, of=child)
+            half[3:4].store(0x36)
+            assert (ours.pfns, ours.exclusive[3], ours.exclusive[4]) == (before.pfns[: half.pages], 1, 0)
+            assert theirs.pfns.differing(ours.pfns) == (3,)
+            assert witness.pages(half).pfns == ours.pfns
+            assert child.peek(half.address(3), 1) + child.peek(half.start, 1) == b"\0\x35"

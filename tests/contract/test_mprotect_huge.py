@@ -167,3 +167,25 @@ def test_userfaultfd_protects_a_part_of_a_huge_page(subject: Subject, witness: W
     assert (after.huge, after.uffd_wp, after.writable) == (0, (0, 1, 1, 0), (1, 0, 0, 1))
     subject.uffd_write_protect(fd, part[2:3], protect=False)
     assert witness.pages(part).uffd_wp == (0, 1, 0, 0)
+
+
+@claim(
+    "mprotect.uffd_wp.5",
+    "mm/huge_memory.c",
+    "A huge page that userfaultfd protects as a whole stays protected page by page when its entry is split, and as old "
+    "as it was.",
+    code="__split_huge_pmd_locked()",
+    kernels=">=6.2",
+    sabotage=entry_bit("uffd_wp", set=False, at=3, page=3),
+)
+def test_a_split_huge_page_stays_protected(subject: Subject, witness: Witness) -> None:
+    area = huge_page(subject, witness).touch()
+    subject.uffd_write_protect(uffd_wp(subject, area), area)
+    subject.clear_young()
+    whole = witness.pages(area[:4])
+    with subject.get_user_pages(area[:1], split_pmd=True):
+        pass
+    after = witness.pages(area[:4])
+    assert (whole.huge, whole.uffd_wp, whole.writable, whole.young) == (1, 1, 0, 0)
+    assert (after.huge, after.uffd_wp, after.writable, after.young) == (0, 1, 0, 0)
+    assert (after.pfns, after.dirty) == (whole.pfns, 1)
