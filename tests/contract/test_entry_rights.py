@@ -35,7 +35,7 @@ def each(subject: Subject) -> list[tuple[str, Area]]:
 
 
 @claim(
-    "mmap.exec.1",
+    "mmap.exec.2",
     "mmap(2)",
     "PROT_EXEC Pages may be executed.",
     reading="With and without the other rights, private and shared; and no others may.",
