@@ -25,12 +25,12 @@ def each(subject: Subject) -> list[tuple[str, Area]]:
         for shared in (False, True)
     ]
     for prot, area in areas:
-        if "x" in prot:
-            subject.must(subject.execute(area.start))
+        if "w" in prot:
+            subject.poke(area.start, subject.returning())
         elif "r" in prot:
             area.load()
         else:
-            subject.poke(area.start, subject.returning())
+            subject.must(subject.execute(area.start))
     return areas
 
 
@@ -123,7 +123,7 @@ def test_guarded_pages(subject: Subject, witness: Witness) -> None:
 def test_what_may_be_written_is_read(subject: Subject, witness: Witness) -> None:
     for shared in (False, True):
         area = subject.mmap(pages=2, prot="w", shared=shared)
-        area[:1].load()
+        assert subject.load(area.start).fault is None
         assert witness.pages(area).present == (1, 0)
         area.store(0x21)
         assert subject.peek(area.start, 1) == b"\x21"

@@ -94,6 +94,31 @@ def test_contiguous_entries_are_unfolded_as_a_whole(subject: Subject, witness: W
 
 
 @claim(
+    "folio.cont.2",
+    "arch/arm64/mm/contpte.c",
+    "What one of a run of contiguous entries has noted of stores and accesses is noted in all of them when the run ends.",
+    code="contpte_convert(): pte_mkdirty(), pte_mkyoung()",
+    kernels=KERNELS,
+    sabotage=entry_bit("young", set=False, at=3, page=5),
+)
+def test_a_run_that_ends_forgets_nothing(subject: Subject, witness: Witness) -> None:
+    if subject.arch is not Arch.ARM64 or not witness.layout["CONFIG_ARM64_CONTPTE"]:
+        not_applicable("only arm64 has contiguous entries in page tables, with CONFIG_ARM64_CONTPTE")
+    area, _ = large(subject, witness)
+    half = area[: area.pages // 2]
+    subject.madvise(area, "FREE")
+    half[5:6].store()
+    noted = witness.pages(half)
+    if not all(contiguous(subject, noted)):
+        not_applicable("64 KiB are no contiguous run of this page size")
+    assert (noted.young[5], noted.dirty[5]) == (1, 1)
+    subject.mprotect(half[9:10], "r")
+    after = witness.pages(half)
+    assert contiguous(subject, after) == [False] * half.pages
+    assert (after.young, after.dirty, after.pfns) == (1, 1, noted.pfns)
+
+
+@claim(
     "folio.mprotect.1",
     "mprotect(2)",
     RANGE,
