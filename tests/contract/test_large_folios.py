@@ -96,7 +96,8 @@ def test_contiguous_entries_are_unfolded_as_a_whole(subject: Subject, witness: W
 @claim(
     "folio.cont.2",
     "arch/arm64/mm/contpte.c",
-    "What one of a run of contiguous entries has noted of stores and accesses is noted in all of them when the run ends.",
+    "What one of a run of contiguous entries has noted of stores and accesses is noted in all of them when the run "
+    "ends.",
     code="contpte_convert(): pte_mkdirty(), pte_mkyoung()",
     kernels=KERNELS,
     sabotage=entry_bit("young", set=False, at=3, page=5),
