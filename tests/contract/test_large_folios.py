@@ -373,3 +373,22 @@ def test_the_pinned_page_of_a_shared_folio_stays(subject: Subject, witness: Witn
             assert theirs.pfns.differing(ours.pfns) == (3,)
             assert witness.pages(half).pfns == ours.pfns
             assert child.peek(half.address(3), 1) + child.peek(half.start, 1) == b"\0\x35"
+
+
+@claim(
+    "folio.free.1",
+    "madvise(2)",
+    "The application no longer requires the pages in the range specified by addr and len.",
+    reading="MADV_FREE of a large folio, again after one page was written: no page is dirty, whichever it was.",
+    kernels=KERNELS,
+    sabotage=entry_bit("dirty", set=True, at=3, page=9),
+)
+def test_a_folio_is_clean_again(subject: Subject, witness: Witness) -> None:
+    area, _ = large(subject, witness)
+    subject.madvise(area, "FREE")
+    area[5:6].store()
+    subject.clear_young()
+    assert witness.pages(area).dirty[5] == 1
+    subject.madvise(area, "FREE")
+    after = witness.pages(area)
+    assert (after.present, after.dirty, after.young) == (1, 0, 0)
