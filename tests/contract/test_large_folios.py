@@ -356,7 +356,7 @@ def test_one_page_of_a_folio_is_taken_back(subject: Subject, witness: Witness) -
     "won't be randomly replaced in the future on write faults.",
     reading="A large folio of which fork() had shared all pages, and one was taken back and pinned.",
     kernels=">=6.15",
-    sabotage=entry_pfn(+1, at=3, page=3),
+    sabotage=entry_pfn(+1, at=4, page=3),
 )
 def test_the_pinned_page_of_a_shared_folio_stays(subject: Subject, witness: Witness) -> None:
     area, before = large(subject, witness, byte=0x35)

@@ -309,7 +309,7 @@ def test_soft_dirty_is_swapped_out_too(subject: Subject, witness: Witness) -> No
     "Documentation/admin-guide/mm/soft-dirty.rst",
     "Clear soft-dirty bits from the task's PTEs.",
     reading="Of pages that are swapped out, too: they come back as ones that nobody has written.",
-    sabotage=entry_bit("soft_dirty", set=True, at=2, page=0),
+    sabotage=entry_bit("soft_dirty", set=True, at=3, page=0),
 )
 def test_soft_dirty_is_cleared_of_what_is_swapped_out(subject: Subject, witness: Witness) -> None:
     if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
