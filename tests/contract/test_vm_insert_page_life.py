@@ -70,51 +70,6 @@ def test_a_written_page_is_dirty_when_it_is_unmapped(subject: Subject, witness: 
 
 
 @claim(
-    "insert.munmap.4",
-    "include/linux/pgtable.h",
-    "Of a large folio that page tables map, one page that was written makes it dirty when all are unmapped, whichever "
-    "page it was.",
-    code="get_and_clear_full_ptes()",
-    sabotage=page_flag("PG_dirty", set=False, at=3, page=0),
-)
-def test_a_written_page_of_a_compound_page_makes_it_dirty(subject: Subject, witness: Witness) -> None:
-    pages = subject.alloc_pages("compound", order=3)
-    area = subject.insert("vm_insert_page", pages).area
-    head = pages.pfns[:1]
-    assert witness.frames(head).flag("PG_dirty") == 0
-    area[5].store()
-    before = witness.pages(area)
-    assert (before.present, before.dirty) == (1, [page == 5 for page in range(8)])
-    subject.munmap(area)
-    after = witness.frames(head)
-    assert after.flag("PG_dirty") == 1
-
-
-@claim(
-    "insert.munmap.5",
-    "include/linux/pgtable.h",
-    "Of a large folio that page tables map, one page that was used marks it accessed when all are unmapped, whichever "
-    "page it was; none does if none was.",
-    code="get_and_clear_full_ptes()",
-    sabotage=page_flag("PG_referenced", set=False, at=2, page=0),
-)
-def test_a_used_page_of_a_compound_page_marks_it(subject: Subject, witness: Witness) -> None:
-    marks = []
-    for used in (5, None):
-        pages = subject.alloc_pages("compound", order=3)
-        area = subject.insert("vm_insert_page", pages).area
-        subject.clear_young()
-        subject.mprotect(area, "r")  # flushes what x86-64 leaves in the TLBs
-        if used is not None:
-            area[used].load()
-        before = witness.pages(area)
-        assert before.young == [page == used for page in range(8)]
-        subject.munmap(area)
-        marks.append(witness.frames(pages.pfns[:1]).flag("PG_referenced")[0])
-    assert marks == [1, 0]
-
-
-@claim(
     "insert.exit.1",
     "_exit(2)",
     "terminates the calling process",
