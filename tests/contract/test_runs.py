@@ -1,4 +1,4 @@
-"""Large folios in page tables, part by part: runs of contiguous entries (arm64) that are cut, batches that are merged."""
+"""Large folios in page tables, part by part: contiguous runs (arm64) that are cut, batches that are merged."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_part_of_a_huge_page_is_kept_from_the_child(subject: Subject, witness:
     "mprotect(2)",
     RANGE,
     reading="A huge page that a page table maps, from its start into the midst of a run of contiguous entries.",
-    sabotage=entry_bit("writable", set=True, at=2, page=17),
+    sabotage=entry_bit("writable", set=True, at=3, page=17),
 )
 def test_from_the_start_into_the_midst_of_a_run(subject: Subject, witness: Witness) -> None:
     area = mapped_singly(subject, witness)
