@@ -6,7 +6,7 @@ from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject, SyscallFailed
 from hostwalk.sabotage import entry_bit
 from hostwalk.target import Arch
-from hostwalk.witness import Witness
+from hostwalk.witness import NO_PFN, Witness
 
 RIGHTS = ("r", "w", "x", "rw", "rx", "wx", "rwx")
 ARM64_NG, ARM64_PXN, ARM64_GP = 1 << 11, 1 << 53, 1 << 50
@@ -53,6 +53,32 @@ def test_pages_may_be_executed_where_asked(subject: Subject, witness: Witness) -
         assert witness.pages(rights).executable == ("x" in prot), prot
         if "x" in prot:
             subject.must(subject.execute(rights.start))
+
+
+@claim(
+    "mmap.exec.3",
+    "arch/arm64/mm/fault.c",
+    "If EPAN is absent then exec implies read",
+    reading="Of a page that is not there yet, too.",
+    sabotage=entry_bit("executable", set=False),
+)
+def test_what_may_be_executed_is_read(subject: Subject, witness: Witness) -> None:
+    if subject.arch is not Arch.ARM64:
+        not_applicable("EPAN is arm64's")
+    fd = subject.memfd(2)
+    file = subject.mmap(pages=2, shared=True, fd=fd)
+    for address in file:
+        subject.poke(address, subject.returning())
+    area = subject.mmap(pages=2, prot="x", fd=fd)
+    subject.must(subject.execute(area.start))
+    known = witness.pages(area)
+    if known.user[0] == 0:
+        not_applicable("this processor has EPAN")
+    assert known.executable[0] == 1
+    subject.madvise(area, "DONTNEED")
+    assert witness.pages(area).pfns == NO_PFN
+    assert subject.load(area.start).fault is None
+    assert witness.pages(area).executable[0] == 1
 
 
 @claim(
