@@ -134,3 +134,26 @@ def test_a_forced_write_brings_a_page_that_stays_read_only(subject: Subject, wit
         after = witness.pages(area)
         assert after.pfns == pins.pfns
         assert (after.anon, after.exclusive, after.writable) == (1, 1, 0)
+
+
+@claim(
+    "gup.force.11",
+    "mm/memory.c",
+    "A page that nobody else has any more is dirty when it is written by force where it is, though it may not be "
+    "written.",
+    code="do_wp_page(), wp_page_reuse(): pte_mkdirty()",
+    sabotage=entry_bit("dirty", set=False, at=2),
+)
+def test_a_forced_write_leaves_a_dirty_entry(subject: Subject, witness: Witness) -> None:
+    area = subject.mmap(pages=2).touch()
+    subject.madvise(area, "FREE")
+    subject.mprotect(area, "r")
+    with subject.fork():
+        pass
+    subject.settle()
+    before = witness.pages(area)
+    with subject.get_user_pages(area, write=True, force=True) as pins:
+        after = witness.pages(area)
+        assert (before.dirty, before.writable, before.exclusive) == (0, 0, 0)
+        assert (after.pfns, before.pfns) == (pins.pfns, pins.pfns)
+        assert (after.dirty, after.writable, after.exclusive) == (1, 0, 1)
