@@ -169,6 +169,19 @@ class Cache:
             yield path
 
     @contextlib.contextmanager
+    def unused(self, kind: str, key: str) -> Iterator[Path | None]:
+        """Lend a lasting directory that is there and that nobody uses at the moment, else None."""
+        path, fd = self._path(kind, key), None
+        with self._errors(f"cannot lock {kind} {key}"):
+            if path.is_dir():
+                fd = try_lock(self._lock(kind, key))
+        try:
+            yield None if fd is None else path
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    @contextlib.contextmanager
     def temporary(self) -> Iterator[Path]:
         """Lend an empty directory on the cache's file system, gone afterwards: at the latest by a sweep."""
         with self._errors("cannot make a temporary directory"):

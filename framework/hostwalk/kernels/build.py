@@ -15,11 +15,12 @@ from pathlib import Path
 from hostwalk.cache import Cache, key_of
 from hostwalk.deadline import Deadline
 from hostwalk.errors import BuildInterruptedError, UsageError
-from hostwalk.kernels import fragments, replaced, toolchain, view
+from hostwalk.kernels import fragments, replaced, seeding, toolchain, view
 from hostwalk.kernels.configuring import configure
 from hostwalk.kernels.kernel import Headers, Kernel, parse_config
 from hostwalk.kernels.making import BUILD_SECONDS, Maker, planned
 from hostwalk.kernels.progress import Progress
+from hostwalk.kernels.seeding import STAMP, TREE, Origin
 from hostwalk.kernels.sources import Tree
 from hostwalk.target import Arch
 
@@ -29,7 +30,7 @@ KEPT_BYTES = 2 << 30
 _IMAGES = {Arch.X86_64: "arch/x86/boot/bzImage", Arch.ARM64: "arch/arm64/boot/Image"}
 _GOALS = {Arch.X86_64: ("bzImage", "modules"), Arch.ARM64: ("Image", "modules")}
 _COPIED = ("System.map", "Module.symvers")
-_STAMP, _RUNNING, _STEPS, _TREE = "built", "running", "steps", "tree"
+_RUNNING, _STEPS = "running", "steps"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Build:
         with self.cache.workspace("build", self._key, patience) as room:
             self._start_afresh_for_another_tree(room)
             maker = self._maker(room)
-            fresh = not any(maker.out.iterdir())
+            fresh = self._begins_with_nothing(maker, room)
             with _marked(room):
                 configure(maker, options, self.tree.version, self.progress)
                 self._make(maker, room, fresh=fresh)
@@ -69,10 +70,10 @@ class Build:
         """Drop what was built where the path has another tree now; what the cache unpacked is told by its digest."""
         if self.tree.identity.startswith("source:"):
             return
-        if (room / "out").exists() and replaced.is_other(room / _TREE, self.tree.path):
+        if (room / "out").exists() and replaced.is_other(room / TREE, self.tree.path):
             shutil.rmtree(room / "out")
             (room / _RUNNING).unlink(missing_ok=True)
-        replaced.remember(room / _TREE, self.tree.path)
+        replaced.remember(room / TREE, self.tree.path)
 
     def _maker(self, room: Path) -> Maker:
         for path in (self.tree.path, room):
@@ -84,10 +85,18 @@ class Build:
         log.unlink(missing_ok=True)
         return Maker(source, out, log, toolchain.find(self.arch), f"{self._title} does not build")
 
+    def _begins_with_nothing(self, maker: Maker, room: Path) -> bool:
+        """Return whether all is to be made; a worktree of ours begins with a build of the same repository."""
+        origin = Origin(self.tree.path, maker.source, self.arch, self.names)
+        origin.write(room)
+        if any(maker.out.iterdir()):
+            return False
+        ours = (self.cache.root / seeding.WORKTREE).resolve() in self.tree.path.parents
+        return not (ours and seeding.begin(room, origin, self.cache, self.progress))
+
     def _make(self, maker: Maker, room: Path, *, fresh: bool) -> None:
         """Make what is not made; only in a directory that was empty (``fresh``) is that the whole, which is noted."""
         done = 0
-        (room / _STAMP).unlink(missing_ok=True)
         total = self._estimate(maker) if fresh else None
         with self.progress.task(f"building {self._title}", total) as report:
 
@@ -128,7 +137,7 @@ class Build:
 
         entry = self.cache.entry("built", identity, make)
         self.cache.trim("built", keep=identity, limit=KEPT_BYTES)
-        (room / _STAMP).write_text(identity)
+        (room / STAMP).write_text(identity)
         config = parse_config((entry / "config").read_text())
         headers = Headers(
             out, self.arch, release, {**maker.variables, "CONFIG_DEBUG_INFO_BTF_MODULES": ""}, identity,
@@ -176,7 +185,7 @@ def _need_plain(path: Path) -> None:
 def _held(cache: Cache, key: str, identity: str) -> Iterator[None]:
     """Hold a build directory that still is what was built; raises BuildInterruptedError when it was built anew."""
     with cache.workspace("build", key, Deadline.after(BUILD_SECONDS)) as room:
-        stamp = room / _STAMP
+        stamp = room / STAMP
         if not stamp.is_file() or stamp.read_text() != identity:
             raise BuildInterruptedError(
                 "another run has built this tree again meanwhile, with other content",
