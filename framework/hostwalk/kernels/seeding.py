@@ -26,6 +26,8 @@ from hostwalk.kernels.progress import Progress
 ORIGIN, STAMP, TREE, CONFIGURED = "origin", "built", "tree", "configured"
 WORKTREE = "worktree"
 """The kind of cache entry in which worktrees of our own are."""
+_PATH = rb"(?:(?<=-I)|(?<=-L)|(?<=cmd_)|(?<=deps_)|(?<=source_)|(?<![\w./-]))(%b)(?![\w.-])"
+"""A path that begins here: not the rest of a longer one. kbuild also names variables after paths."""
 _STEP_NS = 1000
 _TEXT_BYTES = 16 << 20
 
@@ -107,8 +109,9 @@ class _Copy:
 
     def made(self) -> bool:
         """Return whether it was made; a link that leads elsewhere, and a clock behind the files', are against it."""
-        same, differing = self._compared(_mtime(self.other / ORIGIN))
-        times = self._times(max((path.lstat().st_mtime_ns for path in same), default=0))
+        began = _mtime(self.other / ORIGIN)
+        same, differing = self._compared(began)
+        times = self._times(max([began, *(path.lstat().st_mtime_ns for path in same)]))
         now = time.time_ns()
         if not same or max(times.values()) >= now or any(path.is_symlink() for path in differing):
             return False
@@ -126,18 +129,25 @@ class _Copy:
         return same, differing
 
     def _times(self, after: int) -> dict[int, int]:
-        """Return new times for those in the other directory: in the same order, close together, from ``after`` on."""
+        """Return new times for those in the other directory: in the same order, close together, from ``after`` on.
+
+        ``after`` is when the other build began at the earliest, for what lies outside of the tree (/usr/include) was
+        looked at then.
+        """
         known = {path.lstat().st_mtime_ns for path in _files(self.other / "out")}
         return {then: after + _STEP_NS * number for number, then in enumerate(sorted(known), 1)}
 
     def _copy(self, times: dict[int, int]) -> None:
-        """Copy all, so that a copy that was not finished is never taken for one."""
+        """Copy all, so that a copy that was not finished is never taken for one.
+
+        Also empty directories: kbuild finds commands through arch/x86/entry/syscalls/../../../..
+        """
         made, old = self.room / "seed", self.other / "out"
         shutil.rmtree(made, ignore_errors=True)
+        for top, _, _ in os.walk(old):
+            (made / Path(top).relative_to(old)).mkdir()
         for path in _files(old):
-            target = made / path.relative_to(old)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._one(path, target, times[path.lstat().st_mtime_ns])
+            self._one(path, made / path.relative_to(old), times[path.lstat().st_mtime_ns])
         made.rename(self.room / "out")
         self._one(self.other / CONFIGURED, self.room / CONFIGURED, max(times.values()))
 
@@ -157,13 +167,13 @@ class _Copy:
         pairs = [(f"{base}", f"{ours}"), (f"{self.other}", f"{self.room}"), relative]
         new = {os.fsencode(before): os.fsencode(after) for before, after in pairs}
         either = b"|".join(re.escape(before) for before in sorted(new, key=len, reverse=True))
-        pattern = rb"(?:(?<=-I)|(?<=-L)|(?<![\w./-]))(%b)(?![\w.-])" % either
-        return re.sub(pattern, lambda found: new[found[1]], content)
+        return re.sub(_PATH % either, lambda found: new[found[1]], content)
 
 
 def _files(directory: Path) -> Iterator[Path]:
     """Yield all files and links below a directory, without git's own."""
     for top, directories, names in os.walk(directory):
+        directories[:] = [name for name in directories if name != ".git"]
         links = [name for name in directories if Path(top, name).is_symlink()]
         yield from (Path(top, name) for name in (*names, *links) if name != ".git")
 

@@ -199,12 +199,16 @@ def test_the_latest_build_is_taken(cache: Cache, trees: tuple[Path, Path], tmp_p
     assert (_begin(cache, patched)[1] / "out/here").exists()
 
 
-def test_a_path_that_only_begins_alike_stays(cache: Cache, trees: tuple[Path, Path]) -> None:
+def test_paths_are_exchanged_and_those_that_only_begin_alike_stay(
+    cache: Cache, trees: tuple[Path, Path]
+) -> None:
     base, patched = trees
     room = _built(cache, "old", base)
-    (room / "out/text").write_text(f"-I{base}/include {base}-next {base}2/a x{base}/y {room}/out\n")
+    (room / "out/text").write_text(f"-I{base}/include {base}-next {base}2/a x{base}/y cmd_{room}/out\n")
+    (room / "out/arch/syscalls").mkdir(parents=True)
     began, new = _begin(cache, patched)
     assert began
     assert (new / "out/text").read_text() == (
-        f"-I{patched}/include {base}-next {base}2/a x{base}/y {new}/out\n"
+        f"-I{patched}/include {base}-next {base}2/a x{base}/y cmd_{new}/out\n"
     )
+    assert (new / "out/arch/syscalls").is_dir()
