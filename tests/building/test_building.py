@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from hostwalk.cache import Cache
-from hostwalk.kernels import fragments, resolve, toolchain
+from hostwalk.comparing.sides import Asked, sides
+from hostwalk.kernels import fragments, resolve, seeding, toolchain
 from hostwalk.kernels.archive import Archive
 from hostwalk.kernels.configuring import configure
 from hostwalk.kernels.making import Maker
@@ -132,6 +134,50 @@ def test_a_build_that_was_killed_goes_on(tree: Path, tmp_path: Path) -> None:
     assert _check(tree).returncode == 0
     assert made.read_bytes() == whole
     assert not (room / "running").exists()
+
+
+def _git(tree: Path, *words: str | Path) -> None:
+    own = ("-c", "user.name=a", "-c", "user.email=a@localhost", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", "-C", tree, *own, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tree: Path) -> Iterator[Path]:
+    """The tree as a git repository, built."""
+    _git(tree, "init", "--quiet")
+    _git(tree, "add", "--all", "--force")
+    _git(tree, "commit", "--quiet", "--message", "as it was unpacked")
+    assert _check(tree).returncode == 0
+    yield tree
+    shutil.rmtree(tree / ".git")
+
+
+def _patch(tree: Path, path: Path) -> Path:
+    """Write a patch of mm/gup.c, which stays as it is."""
+    whole = (tree / "mm/gup.c").read_text()
+    (tree / "mm/gup.c").write_text(
+        f"{whole}\nint hostwalk_patched(void);\nint hostwalk_patched(void) {{ return 1; }}\n"
+    )
+    done = subprocess.run(["git", "-C", tree, "diff"], check=True, capture_output=True, text=True)
+    path.write_text(done.stdout)
+    (tree / "mm/gup.c").write_text(whole)
+    return path
+
+
+def test_a_side_that_begins_with_a_like_build_is_the_kernel_that_is_built_from_nothing(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache.user()
+    asked = Asked(patches=(_patch(repository, tmp_path / "patch"),), tree=repository)
+    with sides(asked, cache) as pair:
+        base, begun = (resolve(side.kernel, Arch.X86_64, cache=cache).identity for side in pair)
+        room = _room(cache)
+        made = set(re.findall(r"^  CC +(?:\[M\] +)?(\S+)$", (room / "build.log").read_text(), re.MULTILINE))
+        assert "mm/gup.o" in made
+        assert "mm/memory.o" not in made
+        shutil.rmtree(room / "out")
+        monkeypatch.setattr(seeding, "begin", lambda *_: False)
+        assert resolve(pair[1].kernel, Arch.X86_64, cache=cache).identity == begun != base
 
 
 def _combinations() -> Iterator[ParameterSet]:
