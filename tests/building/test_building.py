@@ -22,6 +22,7 @@ from hostwalk.kernels.archive import Archive
 from hostwalk.kernels.configuring import configure
 from hostwalk.kernels.making import Maker
 from hostwalk.kernels.progress import SILENT
+from hostwalk.kernels.seeding import Origin
 from hostwalk.kernels.sources import DebianSources
 from hostwalk.target import CPUS, Arch
 
@@ -57,9 +58,11 @@ def _check(tree: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
-def _room(cache: Cache) -> Path:
-    rooms = [path for path in (cache.root / "build").iterdir() if (path / "out").is_dir()]
-    return max(rooms, key=lambda path: (path / "build.log").stat().st_mtime)
+def _room(cache: Cache, tree: Path) -> Path:
+    """Return the build directory of a tree; other runs may build others meanwhile."""
+    origins = {path.parent: Origin.of(path.parent) for path in (cache.root / "build").glob("*/origin")}
+    (room,) = (path for path, origin in origins.items() if origin and origin.tree == tree.resolve())
+    return room
 
 
 def _objects(room: Path) -> dict[Path, int]:
@@ -69,12 +72,12 @@ def _objects(room: Path) -> dict[Path, int]:
 def test_a_touched_file_alone_is_compiled_and_its_kernel_judged(tree: Path) -> None:
     cache = Cache.user()
     assert _check(tree).returncode == 0
-    before = _objects(_room(cache))
+    before = _objects(_room(cache, tree))
     first = resolve(f"tree:{tree}", Arch.X86_64, cache=cache).identity
     with (tree / "mm/gup.c").open("a") as source:
         source.write("\nint hostwalk_was_here(void);\nint hostwalk_was_here(void) { return 1; }\n")
     assert _check(tree).returncode == 0
-    made = {path.name for path, when in _objects(_room(cache)).items() if before.get(path) != when}
+    made = {path.name for path, when in _objects(_room(cache, tree)).items() if before.get(path) != when}
     assert "gup.o" in made
     assert "memory.o" not in made
     assert resolve(f"tree:{tree}", Arch.X86_64, cache=cache).identity != first
@@ -106,7 +109,7 @@ def test_a_kernel_that_does_not_boot_is_125(tree: Path) -> None:
 def _kill_while_compiling(tree: Path, name: str) -> None:
     """Build, and kill everything as soon as make says that it compiles a file."""
     argv = [sys.executable, "-m", "hostwalk", "kernels", "fetch", f"tree:{tree}", "--arch", "x86_64"]
-    log = _room(Cache.user()) / "build.log"
+    log = _room(Cache.user(), tree) / "build.log"
     log.unlink()
     with subprocess.Popen(argv, start_new_session=True) as child:
         end = time.monotonic() + 600
@@ -120,7 +123,7 @@ def _kill_while_compiling(tree: Path, name: str) -> None:
 def test_a_build_that_was_killed_goes_on(tree: Path, tmp_path: Path) -> None:
     """With an object that is cut off, as a compiler leaves it, and the command file of the build before beside it."""
     assert _check(tree).returncode == 0
-    room = _room(Cache.user())
+    room = _room(Cache.user(), tree)
     made, command = room / "out/mm/mmap.o", room / "out/mm/.mmap.o.cmd"
     whole = made.read_bytes()
     shutil.copy2(command, tmp_path / "before.cmd")
@@ -171,7 +174,7 @@ def test_a_side_that_begins_with_a_like_build_is_the_kernel_that_is_built_from_n
     asked = Asked(patches=(_patch(repository, tmp_path / "patch"),), tree=repository)
     with sides(asked, cache) as pair:
         base, begun = (resolve(side.kernel, Arch.X86_64, cache=cache).identity for side in pair)
-        room = _room(cache)
+        room = _room(cache, Path(pair[1].kernel.removeprefix("tree:")))
         made = set(re.findall(r"^  CC +(?:\[M\] +)?(\S+)$", (room / "build.log").read_text(), re.MULTILINE))
         assert "mm/gup.o" in made
         assert "mm/memory.o" not in made
