@@ -31,6 +31,10 @@ CORRUPT = re.compile(
     r"error: (corrupt patch at .*|No valid patches in input.*|.*\bfragment without header.*)$", re.MULTILINE
 )
 EMPTY = "Patch is empty."
+ADVICE = re.compile(
+    r"^(?:hint:|When you have resolved|If you prefer to skip|To restore the original).*\n?", re.MULTILINE
+)
+"""What git says to whoever goes on with a patch by hand, which nobody can: it was taken back."""
 BASE_COMMIT = re.compile(r"^base-commit: ([0-9a-f]{12,})", re.MULTILINE)
 
 
@@ -180,7 +184,7 @@ def refused(path: Path, text: str, said: str, command: str = "") -> HostwalkErro
         f"patch {name} does not apply: {_why(text, said)}",
         remedy=_remedy(text, said),
         phase=Phase.RESOLVE,
-        evidence=Evidence(command=command, stderr=said.strip()),
+        evidence=Evidence(command=command, stderr=ADVICE.sub("", said).strip()),
     )
 
 

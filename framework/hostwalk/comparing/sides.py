@@ -14,9 +14,8 @@ from hostwalk.comparing.git import Git
 from hostwalk.deadline import Deadline
 from hostwalk.errors import UsageError
 from hostwalk.kernels.progress import SILENT, Progress, telling_of_waits
-from hostwalk.kernels.seeding import WORKTREE
+from hostwalk.kernels.worktrees import KIND, MARK
 
-MARK = "made-of"
 PATIENCE = 24 * 3600.0
 """Another comparison holds its worktrees to its end; its lock ends with it, however it ends."""
 EXTRA = re.compile(r"[a-z0-9-]+")
@@ -109,7 +108,7 @@ class State:
 @contextmanager
 def _worktree(cache: Cache, git: Git, asked: Asked, state: State, progress: Progress) -> Iterator[Side]:
     """Lend a side in a worktree; one that shows its state already is left as it is, with what was built there."""
-    with cache.workspace(WORKTREE, f"{git.key}-{state.side}", Deadline.after(PATIENCE)) as directory:
+    with cache.workspace(KIND, f"{git.key}-{state.side}", Deadline.after(PATIENCE)) as directory:
         mark, tree = directory / MARK, Git(directory / "tree")
         if not (git.has_worktree(tree.path) and _is_made_of(mark, tree, state.key)):
             with progress.task(f"check out the {state.side} side", None):

@@ -15,7 +15,7 @@ from pathlib import Path
 from hostwalk.cache import Cache, key_of
 from hostwalk.deadline import Deadline
 from hostwalk.errors import BuildInterruptedError, UsageError
-from hostwalk.kernels import fragments, replaced, seeding, toolchain, view
+from hostwalk.kernels import fragments, replaced, seeding, toolchain, view, worktrees
 from hostwalk.kernels.configuring import configure
 from hostwalk.kernels.kernel import Headers, Kernel, parse_config
 from hostwalk.kernels.making import BUILD_SECONDS, Maker, planned
@@ -30,6 +30,7 @@ KEPT_BYTES = 2 << 30
 _IMAGES = {Arch.X86_64: "arch/x86/boot/bzImage", Arch.ARM64: "arch/arm64/boot/Image"}
 _GOALS = {Arch.X86_64: ("bzImage", "modules"), Arch.ARM64: ("Image", "modules")}
 _COPIED = ("System.map", "Module.symvers")
+_made: dict[tuple[Path, str], Kernel] = {}
 _RUNNING, _STEPS = "running", "steps"
 
 
@@ -49,13 +50,24 @@ class Build:
         options = fragments.load(self.names)
         patience = Deadline.after(BUILD_SECONDS)
         with self.cache.workspace("build", self._key, patience) as room:
+            shown = worktrees.shown(self.tree.path, self.cache)
+            if shown and (known := self._known(room, shown)):
+                return known
             self._start_afresh_for_another_tree(room)
             maker = self._maker(room)
             fresh = self._begins_with_nothing(maker, room)
             with _marked(room):
                 configure(maker, options, self.tree.version, self.progress)
                 self._make(maker, room, fresh=fresh)
-            return self._published(maker, room)
+            made = _made[(room, shown)] = self._published(maker, room)
+            return made
+
+    def _known(self, room: Path, shown: str) -> Kernel | None:
+        """Return what this run has made of a worktree that shows the same and is nobody else's meanwhile."""
+        known, stamp = _made.get((room, shown)), room / STAMP
+        if known is None or not stamp.is_file() or stamp.read_text() != known.identity:
+            return None
+        return known if self.cache.lookup("built", known.identity) else None
 
     @property
     def _key(self) -> str:
@@ -91,7 +103,7 @@ class Build:
         origin.write(room)
         if any(maker.out.iterdir()):
             return False
-        ours = (self.cache.root / seeding.WORKTREE).resolve() in self.tree.path.parents
+        ours = worktrees.is_ours(self.tree.path, self.cache)
         return not (ours and seeding.begin(room, origin, self.cache, self.progress))
 
     def _make(self, maker: Maker, room: Path, *, fresh: bool) -> None:

@@ -24,8 +24,6 @@ from hostwalk.kernels import replaced
 from hostwalk.kernels.progress import Progress
 
 ORIGIN, STAMP, TREE, CONFIGURED = "origin", "built", "tree", "configured"
-WORKTREE = "worktree"
-"""The kind of cache entry in which worktrees of our own are."""
 _PATH = rb"(?:(?<=-I)|(?<=-L)|(?<=cmd_)|(?<=deps_)|(?<=source_)|(?<![\w./-]))(%b)(?![\w.-])"
 """A path that begins here: not the rest of a longer one. kbuild also names variables after paths."""
 _STEP_NS = 1000

@@ -65,6 +65,8 @@ def test_a_hunk_that_does_not_fit_is_no_matter_for_a_merge(
     with pytest.raises(UsageError, match="does not apply") as caught:
         patched(repository, cache, series)
     assert "--git COMMIT" in caught.value.remedy
+    said = caught.value.evidence.stderr
+    assert ("patch does not apply" in said, "--continue" in said, "hint:" in said) == (True, False, False)
 
 
 def test_white_space_and_line_ends_are_the_patchs_own(repository: Path, cache: Cache, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hostwalk.cache import Cache
 from hostwalk.errors import BuildInterruptedError, CacheError, KernelBuildError, UsageError
 from hostwalk.kernels import build as build_module
-from hostwalk.kernels import fragments
+from hostwalk.kernels import fragments, worktrees
 from hostwalk.kernels.build import Build
 from hostwalk.kernels.progress import SILENT, Progress
 from hostwalk.kernels.sources import tree_at
@@ -252,3 +252,38 @@ def test_a_tree_that_was_edited_is_built_on(tree: Path, cache: Cache) -> None:
     (tree / "Makefile.new").rename(tree / "Makefile")
     assert _build(tree, cache).kernel().release == "7.3.5"
     assert _builds(cache) == 2
+
+
+def _worktree(tree: Path, cache: Cache, shows: str) -> Path:
+    """Return the tree as a worktree of ours that shows something."""
+    ours = cache.root / worktrees.KIND / "key" / "tree"
+    if not ours.exists():
+        shutil.copytree(tree, ours)
+    (ours.parent / worktrees.MARK).write_text(shows)
+    return ours
+
+
+def test_a_worktree_of_ours_is_made_once_for_what_it_shows(tree: Path, cache: Cache) -> None:
+    ours = _worktree(tree, cache, "commit a")
+    first = _build(ours, cache).kernel()
+    (ours / "gup.c").write_text("int changed;\n")
+    assert _build(ours, cache).kernel() is first
+    _worktree(tree, cache, "commit b")
+    assert _build(ours, cache).kernel().identity != first.identity
+
+
+def test_a_worktree_is_made_again_when_what_was_made_is_gone(tree: Path, cache: Cache) -> None:
+    ours = _worktree(tree, cache, "commit a")
+    first = _build(ours, cache).kernel()
+    cache.remove("built", first.identity)
+    assert _build(ours, cache).kernel().boot.is_file()
+    cache.remove("build")
+    _build(ours, cache).kernel()
+    assert _builds(cache) == 1
+
+
+def test_a_tree_of_the_users_is_looked_at_each_time(tree: Path, cache: Cache) -> None:
+    (tree.parent / worktrees.MARK).write_text("commit a")
+    first = _build(tree, cache).kernel()
+    (tree / "gup.c").write_text("int changed;\n")
+    assert _build(tree, cache).kernel().identity != first.identity
