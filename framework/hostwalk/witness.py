@@ -93,6 +93,10 @@ class Witness:
         self._reports = len(self.machine.reports)
         self._printed = self.machine.console.printed
 
+    def __repr__(self) -> str:
+        """Return the name that claims use, for assertions quote it."""
+        return "witness"
+
     def _heard(self, who: Process, reply: Reply) -> None:
         if who.number != self.cell.janitor.number:
             done = Operation(reply.call, reply.outcome, len(self.readings), reply.details)

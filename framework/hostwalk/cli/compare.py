@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         _ready(both, progress, cache)
         found = compare(both[0], both[1], progress, looks=args.looks)
     signals.check()
-    _write(found, wanted, _command())
+    _write(found, wanted)
     return found.exit_status
 
 
@@ -142,10 +142,12 @@ def _wanted(args: argparse.Namespace) -> dict[str, str]:
     return wanted
 
 
-def _write(found: Comparison, wanted: dict[str, str], again: str) -> None:
+def _write(found: Comparison, wanted: dict[str, str]) -> None:
     terminal.show(found, output.err() if STDOUT in wanted.values() else output.out())
     for name, place in wanted.items():
-        told = WRITERS[name][0](found, again)
+        told = WRITERS[name][0](
+            found, _command(sys.argv[1:] if name == "json" else _without_reports(sys.argv[1:]))
+        )
         if place == STDOUT:
             sys.stdout.write(told)
         else:
@@ -159,6 +161,20 @@ def _write_file(path: Path, told: str) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _command() -> str:
-    """Return the command line that was given, as one can paste it."""
-    return shlex.join([command(), *sys.argv[1:]])
+def _command(words: list[str]) -> str:
+    """Return a command line as one can paste it: what was given; for people without the files that were written."""
+    return shlex.join([command(), *words])
+
+
+def _without_reports(words: list[str]) -> list[str]:
+    """Return a command line without the options of reports; a word behind one is its file, as argparse takes it."""
+    kept, names, takes = [], {*(f"--{name}" for name in WRITERS), "--report"}, False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in names:
+            takes = not equals
+            continue
+        if not takes or (word.startswith("-") and word != STDOUT):
+            kept.append(word)
+        takes = False
+    return kept

@@ -168,15 +168,36 @@ def test_reports(
     monkeypatch.setattr(sys, "argv", ["hostwalk", *words, "--json"])
     assert main([*words, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out)["schema"] == "hostwalk.comparison"
+    document = json.loads(out)
+    assert (document["schema"], document["command"]) == (
+        "hostwalk.comparison", f"hostwalk {' '.join(words)} --json",
+    )  # fmt: skip
     assert "nothing changed" in err
-    assert f"hostwalk {' '.join(words)} --json" in (tmp_path / "r").read_text()
+    assert (tmp_path / "r").read_text().endswith("  hostwalk compare debian:6.1 debian:6.12\n")
     assert (tmp_path / "h").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_the_table_goes_to_standard_output(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
     main(["compare", "debian:6.1", "debian:6.12"])
     assert capsys.readouterr().out.endswith("nothing changed\n")
+
+
+def test_what_repeats_it_writes_no_files(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "told"
+    words = [
+        "compare",
+        "--html",
+        f"{tmp_path}/page",
+        "a",
+        "b",
+        f"--json={tmp_path}/all",
+        "-k",
+        "gup",
+        "--text",
+    ]
+    monkeypatch.setattr(sys, "argv", ["hostwalk", *words, str(place)])
+    main([*words, str(place)])
+    assert place.read_text().splitlines()[-1].endswith(" compare a b -k gup")
 
 
 def test_what_stands_behind_the_verb() -> None:

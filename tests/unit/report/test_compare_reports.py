@@ -114,6 +114,12 @@ def test_a_mail_is_narrow_short_and_says_how_to_repeat_it(found: Comparison) -> 
     assert "page.0, page.1, page.2, page.3 and 5 more" in mail
 
 
+def test_a_mail_names_no_tree_that_its_readers_have_not(found: Comparison) -> None:
+    assert "again: " not in text.text(found, AGAIN)
+    stock = replace(found, patched=Side("debian:6.12", "debian:6.12"))
+    assert "    again: hostwalk check -k gup.ref.1\n" in text.text(stock, AGAIN)
+
+
 def test_left_out_changes_are_counted(same: Comparison) -> None:
     assert "nothing changed (2 changes left out: not seen again)" in text.text(
         replace(same, unsteady=2), AGAIN
