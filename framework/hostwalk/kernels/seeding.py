@@ -24,6 +24,7 @@ from hostwalk.kernels import replaced
 from hostwalk.kernels.progress import Progress
 
 ORIGIN, STAMP, TREE, CONFIGURED = "origin", "built", "tree", "configured"
+_HALF = "half"
 _PATH = rb"(?:(?<=-I)|(?<=-L)|(?<=cmd_)|(?<=deps_)|(?<=source_)|(?<![\w./-]))(%b)(?![\w.-])"
 """A path that begins here: not the rest of a longer one. kbuild also names variables after paths."""
 _STEP_NS = 1000
@@ -60,6 +61,7 @@ def begin(room: Path, wanted: Origin, cache: Cache, progress: Progress) -> bool:
 
     The tree must be nobody's but ours, for its files are given other times. Raises OSError.
     """
+    shutil.rmtree(room / _HALF, ignore_errors=True)
     for key in _others(room, wanted, cache):
         with cache.unused(room.parent.name, key) as other:
             origin = Origin.of(other) if other is not None else None
@@ -140,8 +142,7 @@ class _Copy:
 
         Also empty directories: kbuild finds commands through arch/x86/entry/syscalls/../../../..
         """
-        made, old = self.room / "seed", self.other / "out"
-        shutil.rmtree(made, ignore_errors=True)
+        made, old = self.room / _HALF, self.other / "out"
         for top, _, _ in os.walk(old):
             (made / Path(top).relative_to(old)).mkdir()
         for path in _files(old):

@@ -212,3 +212,14 @@ def test_paths_are_exchanged_and_those_that_only_begin_alike_stay(
         f"-I{patched}/include {base}-next {base}2/a x{base}/y cmd_{new}/out\n"
     )
     assert (new / "out/arch/syscalls").is_dir()
+
+
+def test_a_copy_that_was_cut_off_is_begun_again(cache: Cache, trees: tuple[Path, Path]) -> None:
+    base, patched = trees
+    _built(cache, "old", base)
+    room = cache.root / "build" / "new"
+    (room / "half/gup.o").mkdir(parents=True)
+    begun, _ = _begin(cache, patched)
+    assert begun
+    assert not _make(room, patched)
+    assert not (room / "half").exists()
