@@ -8,7 +8,6 @@
 #ifndef HOSTWALK_LOGIN_H
 #define HOSTWALK_LOGIN_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #define LOGIN_PORT	"hostwalk.ssh"
@@ -42,8 +41,13 @@ _Noreturn void boot(void);
 /* door.c: one SSH connection after the other. */
 _Noreturn void door(void);
 
-/* run.c: one command within bounds; held, it waits until the host lets it go. */
-int run(char **argv, bool hold);
+/*
+ * run.c: one command within bounds. Held, it waits until the host lets it go; as
+ * a whole it is over when no process has its output any more.
+ */
+enum run_mode { RUN_PLAIN, RUN_HELD, RUN_WHOLE };
+
+int run(char **argv, enum run_mode mode);
 int end(const char *name);
 
 /* refusal.c: says why a program cannot be run and returns the status for it. */

@@ -53,12 +53,14 @@ int main(int argc, char **argv)
 	if (getpid() == 1)
 		boot();
 	if (argc > 3 && !strcmp(argv[1], "run"))
-		return run(argv + 2, false);
+		return run(argv + 2, RUN_PLAIN);
 	if (argc > 3 && !strcmp(argv[1], "hold"))
-		return run(argv + 2, true);
+		return run(argv + 2, RUN_HELD);
+	if (argc > 3 && !strcmp(argv[1], "whole"))
+		return run(argv + 2, RUN_WHOLE);
 	if (argc == 3 && !strcmp(argv[1], "end"))
 		return end(argv[2]);
-	dprintf(2, "usage: %s run|hold NAME COMMAND [ARGUMENT...]\n"
+	dprintf(2, "usage: %s run|hold|whole NAME COMMAND [ARGUMENT...]\n"
 		"       %s end NAME\n"
 		"As PID 1 it needs no arguments.\n", argv[0], argv[0]);
 	return STATUS_FAILED;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * One command in a cgroup of its own. What it leaves running ends with it, so
- * that nothing waits for output of a process in the background.
+ * that nothing waits for output of a process in the background, or, as a whole,
+ * when no process has its output any more, as behind a pipe of a shell.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,6 +23,7 @@
 #define PATHS		"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define PROCESSES	"256"
 #define END_MS		10000
+#define ROOM		65536
 
 static char group[256];
 
@@ -111,14 +114,28 @@ static void kill_group(void)
 		close(events.fd);
 }
 
+/*
+ * The bound was met if the cgroup itself ran out of memory ("oom"); "oom_kill"
+ * counts what was killed for want of the guest's memory, too.
+ */
+static void tell_memory(long megabytes)
+{
+	long killed = number_in("memory.events", "oom_kill ");
+
+	if (number_in("memory.events", "oom "))
+		say("out of memory: the bound of %ld MiB was met, %s", megabytes,
+		    killed ? "all its processes were killed" : "none was killed");
+	else if (killed)
+		say("out of memory: the guest has no more, its kernel killed %ld of the processes",
+		    killed);
+}
+
 /* Which bounds the command met: its own words may not say. */
 static void tell_bounds(long megabytes)
 {
 	if (number_in("pids.events", "max "))
 		say("the bound of " PROCESSES " processes was met");
-	if (number_in("memory.events", "oom_kill "))
-		say("out of memory: the bound of %ld MiB was met, all its processes were killed",
-		    megabytes);
+	tell_memory(megabytes);
 }
 
 /* Unlike execvp(3), never takes what is no program for a shell script. */
@@ -145,7 +162,7 @@ static int execute(char **argv, char *path, size_t room)
 	return error;
 }
 
-/* Whether "login end" came before the command was in its cgroup. */
+/* Whether "login end" came: before the command was in its cgroup, or since. */
 static bool is_ended(void)
 {
 	char text[8] = "";
@@ -172,10 +189,14 @@ static void wait_to_go(const char *name)
 		;
 }
 
-static _Noreturn void child(char **argv, bool grouped, const char *held)
+static _Noreturn void child(char **argv, bool grouped, const char *held, int output)
 {
 	char path[4096];
 
+	if (output >= 0) {
+		dup2(output, 1);
+		dup2(output, 2);
+	}
 	if (grouped && write_file(in_group("cgroup.procs"), "0"))
 		fail("cannot enter %s: %s", group, strerror(errno));
 	if (grouped && is_ended())
@@ -197,24 +218,72 @@ static int wait_for(int pid)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-int run(char **argv, bool hold)
+static bool write_all(int fd, const char *data, size_t size)
+{
+	while (size > 0) {
+		ssize_t done = write(fd, data, size);
+
+		if (done < 0 && errno != EINTR)
+			return false;
+		if (done > 0) {
+			data += done;
+			size -= done;
+		}
+	}
+	return true;
+}
+
+/* Pass on what is written to a pipe until no process can write to it any more. */
+static void relay(int from)
+{
+	static char data[ROOM];
+	bool well = true;
+
+	while (well) {
+		ssize_t size = read(from, data, sizeof(data));
+
+		if (size > 0)
+			well = write_all(1, data, size);
+		else
+			well = size < 0 && errno == EINTR;
+	}
+	close(from);
+}
+
+/* The command that began ended by itself, others that had its output were killed. */
+static void tell_rest(int status)
+{
+	if (is_ended() && status != 128 + SIGKILL)
+		say("it ended with status %d, what it left running had its output still", status);
+}
+
+int run(char **argv, enum run_mode mode)
 {
 	long megabytes = memory_bound();
+	int output[2] = { -1, -1 };
 	bool grouped;
 	int pid, status;
 
 	if (!name_group(argv[0]))
 		fail("not a name of a run: %s", argv[0]);
 	grouped = make_group(megabytes);
+	if (mode == RUN_WHOLE && pipe2(output, O_CLOEXEC))
+		fail("cannot make a pipe: %s", strerror(errno));
 	pid = fork();
 	if (pid < 0)
 		fail("cannot fork: %s", strerror(errno));
 	if (!pid)
-		child(argv + 1, grouped, hold ? argv[0] : NULL);
+		child(argv + 1, grouped, mode == RUN_HELD ? argv[0] : NULL, output[1]);
+	if (mode == RUN_WHOLE) {
+		close(output[1]);
+		relay(output[0]);
+	}
 	status = wait_for(pid);
 	if (grouped) {
 		kill_group();
 		tell_bounds(megabytes);
+		if (mode == RUN_WHOLE)
+			tell_rest(status);
 		rmdir(group);
 	}
 	return status;

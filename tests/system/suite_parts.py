@@ -43,6 +43,16 @@ module_misc_device(leak_device);
 MODULE_DESCRIPTION("Leaves pages pinned");
 MODULE_LICENSE("GPL");
 """
+EATS = """
+#include <stdlib.h>
+#include <string.h>
+
+int main(void)
+{
+	for (;;)
+		memset(malloc(1 << 20), 1, 1 << 20);
+}
+"""
 PIN = "echo $(sed -n 's/-.*\\[heap\\]$//p' /proc/$$/maps) >/dev/leak"
 STAYS = """\
 setsid sh -c '
@@ -79,6 +89,7 @@ class Programs:
     paths: Mapping[str, Path]
     name: str = "own"
     known: Known = field(default_factory=Known)
+    whole: bool = True
 
     def why_not(self, _step: Step) -> str:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from suite_parts import EATS
 
 from hostwalk.cache import Cache
 from hostwalk.cell import Cell, Prepared, prepare
@@ -22,6 +24,8 @@ from hostwalk.kernels import toolchain
 from hostwalk.kernels.progress import SILENT
 from hostwalk.machine.pump import Streams
 from hostwalk.plugin import Session
+from hostwalk.suites.expected import Needs
+from hostwalk.suites.furnishing import within
 from hostwalk.target import Arch, Target
 
 SECONDS = 240
@@ -120,6 +124,22 @@ def test_a_program_that_forks_for_ever_is_bounded_and_ended(guest: Cell, tmp_pat
     limit = deadline()
     while b"program" in ssh.run(["ps"], deadline=limit).stdout:
         assert not limit.expired, "what was killed still runs"
+
+
+def test_memory_of_the_guest_and_the_bound_on_it_are_told_apart(guest: Cell, tmp_path: Path) -> None:
+    if guest.target.arch is not Arch.X86_64:
+        pytest.skip("once is enough")
+    compiled(guest, tmp_path, EATS, "-static")
+    ssh = guest.machine.ssh(deadline())
+    bounded = ssh.run(["./program"], deadline=deadline())
+    unbounded = ssh.run(
+        within(Needs(unbounded=True), ("sh", "-c", "./program; echo $?")), deadline=deadline()
+    )
+    assert bounded.status == 128 + signal.SIGKILL
+    assert re.search(rb"the bound of \d+ MiB was met, all its processes were killed", bounded.stderr)
+    assert (unbounded.status, unbounded.stdout) == (0, b"137\n")
+    assert b"the guest has no more, its kernel killed 1 of the processes" in unbounded.stderr
+    assert b"the bound of" not in unbounded.stderr
 
 
 def test_a_program_that_fills_the_disk_is_told(guest: Cell) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from suite_parts import PIN, STAYS, Programs, compiled, script, write_driver
+from suite_parts import EATS, PIN, STAYS, Programs, compiled, script, write_driver
 
 from hostwalk.cache import Cache
 from hostwalk.cell import Cell, Prepared, prepare
@@ -110,8 +110,9 @@ def test_what_leaves_nothing_pinned_is_no_leak(make_leaky: Callable[[], Cell], t
         ("sleep 1000", Outcome.TIMEOUT, "not ended within 10 s"),
         ("exec ./gone", Outcome.FAIL, "ended with status 127: "),
         ("kill -SEGV $$", Outcome.CRASH, "killed by SIGSEGV"),
+        ("sleep 1000 & exit 2", Outcome.TIMEOUT, "it ended with status 2, what it left running had its output still"),
     ],
-    ids=["forks", "fills", "hangs", "gone", "killed"],
+    ids=["forks", "fills", "hangs", "gone", "killed", "leaves"],
 )  # fmt: skip
 def test_what_misbehaves_ends_with_a_clear_result(
     make: Callable[[], Cell], tmp_path: Path, text: str, outcome: Outcome, reason: str
@@ -122,14 +123,21 @@ def test_what_misbehaves_ends_with_a_clear_result(
     assert reason in result.reason
 
 
+def test_a_program_that_goes_on_in_a_child_is_heard_to_its_end(
+    make: Callable[[], Cell], tmp_path: Path
+) -> None:
+    goes_on = "echo 1..2; echo ok 1 parent; (sleep 1; echo ok 2 child) & exit 0"
+    results = run(script(tmp_path, "goes_on", goes_on), make)
+    assert [(each.name, each.outcome) for each in results] == [
+        ("own / goes_on / parent", Outcome.PASS),
+        ("own / goes_on / child", Outcome.PASS),
+    ]
+
+
 def test_a_program_that_eats_memory_is_killed_and_told(
     make: Callable[[], Cell], target: Target, tmp_path: Path
 ) -> None:
-    source = (
-        "#include <stdlib.h>\n#include <string.h>\n"
-        "int main(void) { for (;;) memset(malloc(1 << 20), 1, 1 << 20); }"
-    )
-    (result,) = run(compiled(source, tmp_path / "eats", target.arch, "-static"), make)
+    (result,) = run(compiled(EATS, tmp_path / "eats", target.arch, "-static"), make)
     assert result.outcome is Outcome.CRASH
     assert "killed by SIGKILL" in result.reason
     assert "out of memory: the bound of" in result.reason

@@ -110,14 +110,17 @@ class Ssh:
         status = self.stream(argv, streams, deadline=deadline)
         return Finished(status, bytes(out), bytes(err))
 
-    def stream(self, argv: Sequence[str], streams: Streams, *, deadline: Deadline | None = None) -> int:
+    def stream(
+        self, argv: Sequence[str], streams: Streams, *, deadline: Deadline | None = None, whole: bool = False
+    ) -> int:
         """Run a command, hand on what it says as it comes, and return its status.
 
         It may have 256 processes and three quarters of the memory that is free; whatever it leaves running in the
-        background ends with it. Raises CommandTimeoutError after killing it at the deadline (ten minutes unless
-        given), LoginError when the connection breaks, and what the machine's ``watch`` raises.
+        background ends with it. ``whole`` waits until no process has its output any more, as a pipe of a shell does;
+        standard error is part of standard output then. Raises CommandTimeoutError after killing it at the deadline
+        (ten minutes unless given), LoginError when the connection breaks, and what the machine's ``watch`` raises.
         """
-        with self._begun("run", argv, deadline) as command:
+        with self._begun("whole" if whole else "run", argv, deadline) as command:
             return command.finish(streams)
 
     @contextmanager

@@ -31,6 +31,11 @@ class Kselftests:
         main = scripts.pop(SCRIPT, "")
         return steps(main, self.built.programs, "".join(scripts.values()), self.known.variables_of)
 
+    @property
+    def whole(self) -> bool:
+        """Yes: run_vmtests.sh reads each from a pipe, and protection_keys goes on in a child of a child."""
+        return True
+
     def why_not(self, step: Step) -> str:
         """Return why a step cannot run, empty if it can."""
         if step.skip:

@@ -66,6 +66,11 @@ class Ltp:
         """What the names of its results begin with."""
         return f"ltp {self.collection}"
 
+    @property
+    def whole(self) -> bool:
+        """No: LTP's own runners wait for the process that they began."""
+        return False
+
     @cached_property
     def programs(self) -> Mapping[str, Path]:
         """Its programs and scripts by name: those of testcases/bin, or of a tree in which it was built."""

@@ -71,7 +71,8 @@ class Runner:
         streams, limit = Streams(said.extend, said.extend), Deadline.after(seconds)
         try:
             command = within(needs, self.suite.command(step))
-            return Ending(cell.machine.ssh().stream(command, streams, deadline=limit))
+            ssh, whole = cell.machine.ssh(), self.suite.whole
+            return Ending(ssh.stream(command, streams, deadline=limit, whole=whole))
         except CommandTimeoutError:
             return Ending(timeout=seconds)
         except HostwalkError as error:

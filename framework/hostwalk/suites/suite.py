@@ -24,6 +24,10 @@ class Suite(Protocol):
     def known(self) -> Known:
         """What is known of it beforehand."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether a step has ended only when no process has its output any more, not with the first of them."""
+
     def why_not(self, step: Step) -> str:
         """Return why a step cannot run, empty if it can."""
 

@@ -143,6 +143,12 @@ def test_output_is_kept_apart_and_the_status_comes_back(served) -> None:
     assert door.commands == ["exec /usr/lib/hostwalk/login run run1 echo 'a b' '$HOME'"]
 
 
+def test_a_command_as_a_whole_goes_on_until_nobody_has_its_output(served) -> None:
+    login, door, _ = served(lambda channel, _text: end(channel, 0))
+    assert login.stream(["./test"], Streams(), deadline=Deadline.after(10), whole=True) == 0
+    assert door.commands == ["exec /usr/lib/hostwalk/login whole whole1 ./test"]
+
+
 def test_input_reaches_the_command_with_its_end(served) -> None:
     def command(channel: paramiko.Channel, _text: str) -> None:
         got = b""

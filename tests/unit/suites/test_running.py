@@ -52,8 +52,9 @@ class Guest:
             raise self.setup
         return self.setup
 
-    def stream(self, argv: Sequence[str], streams, *, deadline) -> int:
+    def stream(self, argv: Sequence[str], streams, *, deadline, whole: bool) -> int:
         self.commands.append(argv)
+        assert whole, "run_vmtests.sh reads to the end of what a program and its children say"
         self.deadline = deadline.seconds
         streams.stdout(self.said)
         if isinstance(self.end, HostwalkError):
