@@ -39,6 +39,22 @@ static void mount_all(void)
 	}
 }
 
+/* Names that scripts and a shell's <(command) take for granted, as udev makes them. */
+static void link_streams(void)
+{
+	static const char *const links[][2] = {
+		{ "/proc/self/fd", "/dev/fd" },
+		{ "/proc/self/fd/0", "/dev/stdin" },
+		{ "/proc/self/fd/1", "/dev/stdout" },
+		{ "/proc/self/fd/2", "/dev/stderr" },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+		if (symlink(links[i][0], links[i][1]) && errno != EEXIST)
+			say("cannot make %s: %s", links[i][1], strerror(errno));
+}
+
 /* One at a time, for a kernel may lack one of them. */
 static void hand_down_controllers(void)
 {
@@ -115,6 +131,7 @@ static _Noreturn void console(void)
 _Noreturn void boot(void)
 {
 	mount_all();
+	link_streams();
 	sethostname(NAME, strlen(NAME));
 	hand_down_controllers();
 	if (!fork()) {

@@ -64,6 +64,9 @@ def test_commands_run_apart_with_their_own_status(guest: Cell) -> None:
     assert ssh.run(["sh", "-c", "kill -SEGV $$"], deadline=deadline()).status == 128 + signal.SIGSEGV
     gone = ssh.run(["no-such-command"], deadline=deadline())
     assert (gone.status, gone.stderr) == (127, b"hostwalk: no-such-command: command not found\n")
+    names = "cat <(echo of a pipe) /dev/stdin; echo said >/dev/stderr"
+    named = ssh.run(["bash", "-c", names], stdin=b"given", deadline=deadline())
+    assert (named.stdout, named.stderr) == (b"of a pipe\ngiven", b"said\n")
     assert ssh.run(["ls", "/sys/class/net"], deadline=deadline()).stdout in (b"lo\n", b"")
 
 

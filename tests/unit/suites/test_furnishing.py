@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,7 +17,8 @@ from hostwalk.guest.failures import SyscallFailed
 from hostwalk.kernels import modules
 from hostwalk.machine.ssh import Finished
 from hostwalk.suites import furnishing
-from hostwalk.suites.expected import Needs
+from hostwalk.suites.expected import Known, Needs
+from hostwalk.suites.kselftests import MANIFEST
 from hostwalk.suites.libraries import is_kept
 
 
@@ -26,6 +28,36 @@ def test_commands_are_written_as_they_are(tmp_path: Path) -> None:
     subprocess.run(["sh", "-ec", script], check=True, timeout=10)
     assert (tmp_path / "pgrep").read_text() == text
     assert (tmp_path / "pgrep").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            "test_vmalloc: Summary: fix_size_alloc_test passed: 10 failed: 0 xfailed: 0 repeat: 10\n"
+            "[ 1.2] test_vmalloc: Summary: vrealloc_test passed: 9 failed: 1 xfailed: 0 repeat: 10\n"
+            "test_vmalloc: All test took worker0=7 cycles\n",
+            "ok 1 fix_size_alloc_test\n"
+            "not ok 2 vrealloc_test # passed: 9 failed: 1 xfailed: 0 repeat: 10\n1..2\n",
+        ),
+        ("", "not ok 1 test_vmalloc # the kernel log has nothing of it\n"),
+    ],
+    ids=["summaries", "nothing"],
+)
+def test_what_test_vmalloc_logs_becomes_lines_of_its_script(tmp_path: Path, log: str, said: str) -> None:
+    for name, text in {
+        "modprobe": Known.of(MANIFEST, "mm").commands["modprobe"].replace("/root", str(tmp_path)),
+        "insmod": "#!/bin/sh\nexit 1\n", "dmesg": f"#!/bin/sh\nprintf %s {shlex.quote(log)}\n",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_text(text.lstrip())
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "test_vmalloc.ko").touch()
+    script = "modprobe test_vmalloc test_loop_count=1 >/dev/null 2>&1; echo $?"
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=path, capture_output=True, text=True, check=True, timeout=10
+    )
+    assert done.stdout == f"{said}1\n"
 
 
 def test_the_configuration_reads_as_the_kernel_s_own() -> None:
