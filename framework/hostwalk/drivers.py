@@ -22,6 +22,8 @@ _REMEDIES = (
     ("Unknown symbol", "load first what exports it (--module may be repeated), or see whether this kernel does"),
     ("Key was rejected", "this kernel takes signed modules only"),
 )  # fmt: skip
+_KERNELS = ("ENOEXEC", "ENOMEM", "EPERM", "EKEYREJECTED", "ENOENT", "EFAULT")
+"""What the kernel itself refuses a module with; all else is, most likely, what the module's init function returned."""
 _BY_ERRNO = {
     "EEXIST": "it is loaded already, or a part of the kernel",
     "ENODEV": "its own init function returned that: it found no device",
@@ -33,7 +35,8 @@ class ModuleRefusedError(SyscallFailed):
     """The kernel did not load a module: ``said`` are its own lines, empty where it printed none."""
 
     def __init__(self, call: str, errno: str, name: str, said: str) -> None:
-        remedy = next((text for words, text in _REMEDIES if words in said), _BY_ERRNO.get(errno, ""))
+        others = "" if said or errno in _KERNELS else "its own init function returned that, most likely"
+        remedy = next((text for words, text in _REMEDIES if words in said), _BY_ERRNO.get(errno, others))
         super().__init__(call, errno, remedy)
         words = said or "and the kernel does not say why"
         self.message = (
@@ -63,17 +66,25 @@ def check(file: Path, arch: Arch) -> None:
         )
 
 
-def load(cell: Cell, loader: Subject, file: Path, params: str = "", *, unpacked: bytes | None = None) -> str:
+def load(
+    cell: Cell,
+    loader: Subject,
+    file: Path,
+    params: str = "",
+    *,
+    unpacked: bytes | None = None,
+    shown: str = "",
+) -> str:
     """Load a module by a process of the guest; return its name. Raises ModuleRefusedError, UsageError.
 
-    ``unpacked`` is what the file holds, where that is compressed.
+    ``unpacked`` is what the file holds, where that is compressed; ``shown`` is what an error calls it.
     """
     mark = cell.machine.console.printed
     try:
         return loader.load_module(file if unpacked is None else unpacked, params)
     except SyscallFailed as failed:
         said = said_since(cell, mark)
-        raise ModuleRefusedError(failed.call, failed.errno, file.name, said) from failed
+        raise ModuleRefusedError(failed.call, failed.errno, shown or file.name, said) from failed
 
 
 def said_since(cell: Cell, mark: int) -> str:

@@ -92,8 +92,12 @@ int refusal(const char *name, const char *path, int error)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0) {
-		say("%s: %s", name, error == ENOENT && !strchr(name, '/') ?
-		    "command not found" : strerror(error));
+		if (error != ENOENT || strchr(name, '/'))
+			say("%s: %s", name, strerror(error));
+		else if (access(name, X_OK))
+			say("%s: command not found", name);
+		else
+			say("%s: command not found, but ./%s is here", name, name);
 		return error == ENOENT ? STATUS_NOT_FOUND : STATUS_REFUSED;
 	}
 	size = read(fd, head, sizeof(head) - 1);

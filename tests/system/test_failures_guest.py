@@ -200,7 +200,7 @@ def test_silence_proves_nothing(silences: Reported) -> None:
 def test_a_guest_that_spins_with_interrupts_off_is_hung(silences: Reported) -> None:
     assert silences.ended.explains(
         "operation: no answer to ", "within 2 s", "the machine is running", "with interrupts off",
-        "remedy: run this claim alone",
+        "remedy: run the same alone",
     )  # fmt: skip
 
 

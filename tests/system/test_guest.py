@@ -67,6 +67,9 @@ def test_commands_run_apart_with_their_own_status(guest: Cell) -> None:
     names = "cat <(echo of a pipe) /dev/stdin; echo said >/dev/stderr"
     named = ssh.run(["bash", "-c", names], stdin=b"given", deadline=deadline())
     assert (named.stdout, named.stderr) == (b"of a pipe\ngiven", b"said\n")
+    ssh.run(["cp", "/bin/true", "here"], deadline=deadline())
+    here = ssh.run(["here"], deadline=deadline())
+    assert (here.status, here.stderr) == (127, b"hostwalk: here: command not found, but ./here is here\n")
     assert ssh.run(["ls", "/sys/class/net"], deadline=deadline()).stdout in (b"lo\n", b"")
 
 

@@ -92,6 +92,8 @@ class Guest:
             "exports it",
         ),
         ("", "ENODEV", "ring.ko cannot be loaded: ENODEV, and the kernel does not say why", "init function"),
+        ("", "EIO", "ring.ko cannot be loaded: EIO, and the kernel does not say why", "init function"),
+        ("", "ENOEXEC", "ring.ko cannot be loaded: ENOEXEC, and the kernel does not say why", ""),
     ],
 )
 def test_a_refusal_has_the_kernel_s_own_words(said: str, errno: str, words: str, remedy: str) -> None:
@@ -100,7 +102,14 @@ def test_a_refusal_has_the_kernel_s_own_words(said: str, errno: str, words: str,
         drivers.load(guest, guest, Path("ring.ko"))  # type: ignore[arg-type]
     assert words in caught.value.message
     assert remedy in caught.value.remedy
+    assert remedy or not caught.value.remedy
     assert caught.value.errno == errno
+
+
+def test_a_module_that_was_built_here_is_called_what_was_asked_for() -> None:
+    guest = Guest(errno="EIO")
+    with pytest.raises(ModuleRefusedError, match="driver cannot be loaded: EIO"):
+        drivers.load(guest, guest, Path("module.ko"), shown="driver")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def seconds(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return number
 
 
@@ -175,7 +175,7 @@ def load(cell: Cell, module: str, progress: Progress) -> str:
     if path.is_dir():
         path = build_module(cell.prepared.kernel, path, Cache.user(), progress)
     with cell.agent.spawn() as loader:
-        return drivers.load(cell, loader, path, parameters)
+        return drivers.load(cell, loader, path, parameters, shown=Path(name).resolve().name)
 
 
 def _writer(descriptor: int) -> Callable[[bytes], None]:

@@ -46,9 +46,9 @@ LOOK_SECONDS = 1.0
 DOOR_LOOK_SECONDS = 0.05
 LONGEST_FUNCTION = 1 << 16
 REMEDIES: tuple[tuple[type[MachineError], str], ...] = (
-    (GuestCrashError, "read the kernel's report; to see it again, run this claim alone"),
+    (GuestCrashError, "read the kernel's report; to see it again, run the same alone"),
     (MachineDiedError, "run it again; if QEMU was killed, look for the host's out-of-memory killer (dmesg)"),
-    (GuestHungError, "run this claim alone to see whether the kernel hangs again or the host was busy"),
+    (GuestHungError, "run the same alone to see whether the kernel hangs again or the host was busy"),
     (BootError, "see how far the guest came on its console; try --accel tcg, or another kernel"),
 )
 """What to try, by what went wrong with a machine."""
