@@ -25,9 +25,9 @@ _REMEDIES = (
 _KERNELS = ("ENOEXEC", "ENOMEM", "EPERM", "EKEYREJECTED", "ENOENT", "EFAULT")
 """What the kernel itself refuses a module with; all else is, most likely, what the module's init function returned."""
 _BY_ERRNO = {
-    "EEXIST": "it is loaded already, or a part of the kernel",
-    "ENODEV": "its own init function returned that: it found no device",
-    "EINVAL": "its own init function returned that, or a parameter cannot be what was given",
+    "EEXIST": "see /proc/modules: it is loaded already, or a part of the kernel",
+    "ENODEV": "see its init function, which returned that: it found no device",
+    "EINVAL": "see its init function, which returned that, or its parameters, which may not be what was given",
 }
 
 
@@ -35,7 +35,7 @@ class ModuleRefusedError(SyscallFailed):
     """The kernel did not load a module: ``said`` are its own lines, empty where it printed none."""
 
     def __init__(self, call: str, errno: str, name: str, said: str) -> None:
-        others = "" if said or errno in _KERNELS else "its own init function returned that, most likely"
+        others = "" if said or errno in _KERNELS else "see its init function, which most likely returned that"
         remedy = next((text for words, text in _REMEDIES if words in said), _BY_ERRNO.get(errno, others))
         super().__init__(call, errno, remedy)
         words = said or "and the kernel does not say why"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from threading import Lock
 
+from rich.console import Console
 from rich.text import Text
 
 from hostwalk.cell import Prepared
@@ -25,7 +27,7 @@ from hostwalk.suites.outcome import Result
 from hostwalk.suites.plan import Step
 from hostwalk.suites.running import SECONDS, Runner
 from hostwalk.suites.suite import Suite
-from hostwalk.suites.workers import ran
+from hostwalk.suites.workers import Run, ran
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,9 +104,12 @@ class Session:
         begun, kernel, target = time.monotonic(), self.prepared.kernel, self.prepared.target
         runner = Runner(self.suite, Machines(lambda: self.prepared).make, self.args.timeout)
         results: list[Result] = []
-        with closing(ran(runner.run, self.chosen, self._workers())) as found:
+        with (
+            _status(len(self.chosen)) as (console, status),
+            closing(ran(status.shown(runner.run), self.chosen, self._workers())) as found,
+        ):
             for came in found:
-                self._tell(came)
+                self._tell(came, console)
                 results.extend(came)
         identity, spent = f"Linux {kernel.release} ({kernel.identity[:12]})", time.monotonic() - begun
         done = files.SuiteRun(self.suite.name, target.name, identity, tuple(results), spent)
@@ -116,14 +121,59 @@ class Session:
         chosen = chosen_workers(self.args.workers, few=bool(self.args.keyword))
         return as_many_as_fit(self.prepared.target.memory) if chosen == "auto" else max(1, int(chosen))
 
-    def _tell(self, came: Iterable[Result]) -> None:
+    def _tell(self, came: Iterable[Result], console: Console) -> None:
         for result in came:
             for line in files.lines(result, verbose=bool(self.args.verbose)):
-                _print(line)
+                console.print(Text(line), soft_wrap=True)
 
     def _write(self, done: files.SuiteRun) -> None:
         wanted = ((files.junit, self.args.junit), (files.as_json, self.args.json))
         write_texts((text(done), place) for text, place in wanted if place)
+
+
+class Status:
+    """What runs at the moment: results come in the suite's order, so one that takes long holds others back."""
+
+    def __init__(self, total: int, show: Callable[[str], None]) -> None:
+        self._running: list[str] = []
+        self._done, self._total, self._show = 0, total, show
+        self._lock = Lock()
+
+    def shown(self, run: Run) -> Run:
+        """Return a function that runs a step, and shows which while it does; for several threads."""
+
+        def shown(step: Step) -> tuple[Result, ...]:
+            with self._during(step.name):
+                return run(step)
+
+        return shown
+
+    @contextmanager
+    def _during(self, name: str) -> Iterator[None]:
+        with self._lock:
+            self._running.append(name)
+            self._tell()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.remove(name)
+                self._done += 1
+                self._tell()
+
+    def _tell(self) -> None:
+        self._show(f"{self._done} of {self._total} have run; now {', '.join(self._running) or 'none'}")
+
+
+@contextmanager
+def _status(total: int) -> Iterator[tuple[Console, Status]]:
+    """Lend the console for results with a line below them of what runs; without that line where no one looks."""
+    console = output.out()
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield console, Status(total, lambda _text: None)
+        return
+    with console.status("") as line:
+        yield console, Status(total, lambda text: line.update(Text(text, overflow="ellipsis", no_wrap=True)))
 
 
 def _print(line: str) -> None:

@@ -142,3 +142,20 @@ def test_a_list_says_what_cannot_run(
 ) -> None:
     assert main(["kselftest", "mm", "--list", "-k", "mremap"]) == 0
     assert capsys.readouterr().out == "mremap            mremap_test  # SKIP not built: no header\n"
+
+
+def test_what_runs_is_shown_while_it_does() -> None:
+    shown: list[str] = []
+    run = suites.Status(3, shown.append).shown(lambda step: (Result(step.name, Outcome.PASS),))
+    assert run(Step("mm", ("./cow",)))[0].name == "cow"
+
+    def fails(_step: Step) -> tuple[Result, ...]:
+        raise UsageError("no such thing")
+
+    failing = suites.Status(1, shown.append).shown(fails)
+    with pytest.raises(UsageError):
+        failing(Step("mm", ("./gone",)))
+    assert shown == [
+        "0 of 3 have run; now cow", "1 of 3 have run; now none",
+        "0 of 1 have run; now gone", "1 of 1 have run; now none",
+    ]  # fmt: skip
