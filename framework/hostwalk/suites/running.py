@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from hostwalk.cell import Cell
-from hostwalk.deadline import Deadline
 from hostwalk.errors import CommandTimeoutError, GuestCrashError, HostwalkError
 from hostwalk.machine.pump import Streams
 from hostwalk.suites.expected import Needs
 from hostwalk.suites.furnishing import furnish, within
 from hostwalk.suites.outcome import Ending, Outcome, Result
+from hostwalk.suites.patience import Patience
 from hostwalk.suites.pins import Pins, leaked, pins, settled
 from hostwalk.suites.plan import Step
 from hostwalk.suites.suite import Suite
@@ -68,7 +68,7 @@ class Runner:
         """Run a step's command; all that it says goes to ``said``."""
         needs = self.suite.known.needs_of(step)
         seconds = self.seconds or needs.seconds or SECONDS
-        streams, limit = Streams(said.extend, said.extend), Deadline.after(seconds)
+        streams, limit = Streams(said.extend, said.extend), Patience.of(seconds, cell.machine.pid)
         try:
             command = within(needs, self.suite.command(step))
             ssh, whole = cell.machine.ssh(), self.suite.whole

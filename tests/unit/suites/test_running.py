@@ -37,7 +37,7 @@ class Guest:
         self.setup: Finished | HostwalkError = Finished(0, b"", b"")
         self.deadline = 0.0
         self.settled = 0
-        self.machine = SimpleNamespace(ssh=lambda: self, reports=(), stopped=nullcontext)
+        self.machine = SimpleNamespace(ssh=lambda: self, reports=(), stopped=nullcontext, pid=0)
         kernel = SimpleNamespace(config={"CONFIG_MMU": "y"}, modules=None, release="7.3.4")
         self.prepared = SimpleNamespace(kernel=kernel, target=SimpleNamespace(arch=Arch.X86_64))
 
