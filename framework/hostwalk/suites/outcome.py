@@ -14,6 +14,7 @@ KSFT_PASS, KSFT_FAIL, KSFT_XFAIL, KSFT_XPASS, KSFT_SKIP = range(5)
 """tools/testing/selftests/kselftest.h"""
 CANNOT_RUN, NOT_THERE, BY_SIGNAL = 126, 127, 128
 _OURS = "hostwalk: "
+_OWN_TIME = "Test terminated by timeout"
 _SEPARATOR = " / "
 _EXIT = re.compile(r"exit=(\d+)")
 _LIBRARY = re.compile(r"error while loading shared libraries: ([^:\s]+):")
@@ -42,13 +43,15 @@ class Outcome(StrEnum):
 class Ending:
     """How a program ended: its exit status as a shell has it; ``timeout`` seconds that were too few; a kernel's crash.
 
-    All None is an output of which only the text is known.
+    All None is an output of which only the text is known. ``share`` is that of the time in which the host ran
+    the guest.
     """
 
     status: int | None = None
     timeout: float | None = None
     crash: str | None = None
     lost: str | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def _results(output: Output, tests: tuple[Point, ...], parent: str) -> Iterator[
         below = tuple(_results(output, test.subtests, name))
         yield from below
         outcome, reason = outcome_of(test)
+        if outcome is Outcome.FAIL and _OWN_TIME in output.of(test):
+            outcome, reason = Outcome.TIMEOUT, "its own time was up (kselftest_harness.h)"
         if not below or (test.finished and not outcome.good and all(each.outcome.good for each in below)):
             yield Result(name, outcome, reason, output.of(test))
         if test.planned is not None and test.planned != len(test.subtests):

@@ -44,6 +44,12 @@ class Patience(Deadline):
             return left
         return max(0.0, left + min(self.waited(), (AT_MOST - 1) * self.seconds))
 
+    @property
+    def share(self) -> float:
+        """What share of the time up to now QEMU was not kept waiting, from 0 to 1."""
+        passed = time.monotonic() - (self.moment - self.seconds)
+        return max(0.0, 1.0 - self.waited() / passed) if passed > 0 else 1.0
+
 
 def run_queue_delays(pid: int) -> dict[str, float]:
     """Return for each thread of a process the seconds for which it waited to be run: proc(5), schedstat.

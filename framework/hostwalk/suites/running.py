@@ -20,6 +20,8 @@ from hostwalk.suites.suite import Suite
 
 SECONDS = 300.0
 """The time of a test that nothing else is known of."""
+BUSY = 0.5
+"""The share of the time that a guest is run for below which its test's failure may be the host's."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Runner:
         told = [explained(result, known.needs_of(step), kernel.config) for result in results]
         if isinstance(before, Pins):
             told.extend(_aftermath(cell, name, before, ending))
-        return known.applied(told, kernel.release, cell.prepared.target.arch)
+        applied = known.applied(told, kernel.release, cell.prepared.target.arch)
+        return tuple(remarked(result, ending.share) for result in applied)
 
     def _ending(self, cell: Cell, step: Step, said: bytearray) -> Ending:
         """Run a step's command; all that it says goes to ``said``."""
@@ -70,11 +73,11 @@ class Runner:
         seconds = self.seconds or needs.seconds or SECONDS
         streams, limit = Streams(said.extend, said.extend), Patience.of(seconds, cell.machine.pid)
         try:
-            command = within(needs, self.suite.command(step))
-            ssh, whole = cell.machine.ssh(), self.suite.whole
-            return Ending(ssh.stream(command, streams, deadline=limit, whole=whole))
+            command, whole = within(needs, self.suite.command(step)), self.suite.whole
+            status = cell.machine.ssh().stream(command, streams, deadline=limit, whole=whole)
+            return Ending(status, share=limit.share)
         except CommandTimeoutError:
-            return Ending(timeout=seconds)
+            return Ending(timeout=seconds, share=limit.share)
         except HostwalkError as error:
             return _broken(error)
 
@@ -107,6 +110,17 @@ def explained(result: Result, needs: Needs, config: Mapping[str, str]) -> Result
         return result
     why = f"this kernel has no {' and no '.join(lacking)}"
     return replace(result, reason=f"{result.reason} ({why})" if result.reason else why)
+
+
+def remarked(result: Result, share: float) -> Result:
+    """Return a result, what is no good with the word that the host did not run the guest for most of the time.
+
+    Clocks of the guest go on then, so that what a test waits for does not come in its time.
+    """
+    if result.outcome.good or share > BUSY:
+        return result
+    busy = f"the host was busy: it ran the guest for {share:.0%} of the time"
+    return replace(result, reason=f"{result.reason} ({busy})".strip())
 
 
 def _aftermath(cell: Cell, name: str, before: Pins, ending: Ending) -> tuple[Result, ...]:

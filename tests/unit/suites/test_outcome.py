@@ -42,6 +42,13 @@ def test_a_directive_decides(line: str, outcome: Outcome, reason: str) -> None:
     assert (result.outcome, result.reason) == (outcome, reason)
 
 
+def test_a_test_that_its_own_harness_ended_is_a_time_out() -> None:
+    text = "1..1\n#  RUN  hmm.a ...\n# a: Test terminated by timeout\n#  FAIL  hmm.a\nnot ok 1 hmm.a\n"
+    assert told(text, Ending(1)) == [
+        ("mm / x / hmm.a", "time-out", "its own time was up (kselftest_harness.h)")
+    ]
+
+
 def test_a_plan_that_is_not_kept_is_told() -> None:
     assert told(f"{HEAD}ok 1 a\n", Ending(0))[1:] == [("mm / x", "plan mismatch", "2 planned, 1 ran")]
     assert told(f"{HEAD}ok 1 a\nok 2 b\n", Ending(0)) == [

@@ -44,6 +44,7 @@ def test_the_time_that_another_process_had_is_given_back(host: Host) -> None:
     host.now += 40.0
     host.delays = {"7": 65.0, "8": 3.0, "9": 1.0}
     assert limit.remaining == pytest.approx(5.0)
+    assert limit.share == pytest.approx(25 / 40)
     host.now += 5.0
     assert limit.expired
 

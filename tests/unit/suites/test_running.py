@@ -16,7 +16,7 @@ from hostwalk.suites import pins, running
 from hostwalk.suites.building import Built
 from hostwalk.suites.expected import Expectation, Known, Needs
 from hostwalk.suites.kselftests import Kselftests
-from hostwalk.suites.outcome import Outcome
+from hostwalk.suites.outcome import Outcome, Result
 from hostwalk.suites.plan import Step
 from hostwalk.suites.running import Runner
 from hostwalk.target import Arch
@@ -237,3 +237,16 @@ def test_a_machine_that_does_not_come_is_unproven(runner: Runner) -> None:
     broken = Runner(runner.suite, fail)  # type: ignore[arg-type]
     (result,) = broken.run(STEP)
     assert (result.outcome, result.reason) == (Outcome.UNPROVEN, "no machine")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "share", "reason"),
+    [
+        (Outcome.FAIL, 0.12, "late (the host was busy: it ran the guest for 12% of the time)"),
+        (Outcome.TIMEOUT, 0.12, "late (the host was busy: it ran the guest for 12% of the time)"),
+        (Outcome.FAIL, 0.9, "late"),
+        (Outcome.SKIP, 0.12, "late"),
+    ],
+)
+def test_what_fails_on_a_busy_host_says_so(outcome: Outcome, share: float, reason: str) -> None:
+    assert running.remarked(Result("mm / hmm", outcome, "late"), share).reason == reason
