@@ -20,8 +20,8 @@ _EXCUSED = (Outcome.FAIL, Outcome.MISMATCH, Outcome.TIMEOUT)
 class Expectation:
     """Results whose name fits ``test`` (a pattern, as fnmatch) are expected to fail on some kernels, for a reason.
 
-    ``kernel`` is a pattern of releases, ``arch`` one of architectures, ``says`` one of the reasons that a result may
-    give. With ``signal`` a program that this signal ended is excused, too.
+    ``kernel`` is a pattern of releases, ``arch`` one of architectures. With ``signal`` a program that this signal
+    ended is excused, too.
     """
 
     test: str
@@ -29,12 +29,11 @@ class Expectation:
     arch: str
     reason: str
     signal: str = ""
-    says: str = "*"
 
-    def is_about(self, result: Result, release: str, arch: Arch) -> bool:
-        """Return whether it is about a result on this kernel."""
+    def is_about(self, name: str, release: str, arch: Arch) -> bool:
+        """Return whether it is about a result of this name on this kernel."""
         known = fnmatchcase(release, self.kernel) and fnmatchcase(arch, self.arch)
-        return known and fnmatchcase(result.name, self.test) and fnmatchcase(result.reason, self.says)
+        return known and fnmatchcase(name, self.test)
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Known:
         return tuple(self._applied(result, release, arch) for result in results)
 
     def _applied(self, result: Result, release: str, arch: Arch) -> Result:
-        found = next((each for each in self.expectations if each.is_about(result, release, arch)), None)
+        found = next((each for each in self.expectations if each.is_about(result.name, release, arch)), None)
         if found is None:
             return result
         if result.outcome is Outcome.PASS:
@@ -121,12 +120,7 @@ def parsed(text: str, collection: str) -> Known:
     return Known(
         tuple(
             Expectation(
-                each["test"],
-                each["kernel"],
-                each.get("arch", "*"),
-                each["reason"],
-                each.get("signal", ""),
-                each.get("says", "*"),
+                each["test"], each["kernel"], each.get("arch", "*"), each["reason"], each.get("signal", "")
             )
             for each in about.get("expect", ())
         ),

@@ -71,18 +71,6 @@ def test_a_program_s_end_by_a_signal_is_excused_only_where_that_one_is_known() -
     assert others == [segv, kernel]
 
 
-def test_only_the_reason_that_is_known_is_excused() -> None:
-    text = '[[mm.expect]]\ntest = "mm / x*"\nkernel = "*"\nsays = "Bail out! Unexpected *"\nreason = "it races"\n'
-    raced, other, passed = (
-        Result("mm / x", Outcome.FAIL, "Bail out! Unexpected huge page"),
-        Result("mm / x", Outcome.FAIL, "Bail out! Setup failed"),
-        Result("mm / x / a", Outcome.PASS),
-    )
-    excused, *others = parsed(text, "mm").applied((raced, other, passed), "7.3.4", Arch.X86_64)
-    assert excused.outcome is Outcome.XFAIL
-    assert others == [other, passed]
-
-
 def test_what_passes_in_spite_of_it_says_so() -> None:
     assert applied(Outcome.PASS).reason == "passes, though known to fail: TCG is slow"
 
