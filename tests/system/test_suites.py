@@ -211,7 +211,10 @@ def test_cases_of_an_ltp_are_told_line_by_line(target: Target, ltp: Path) -> Non
     words = ["--arch", target.arch, "--kernel", target.kernel, "--memory", str(target.memory)]
     assert main(["ltp", "own", "--ltp", str(ltp), "--json", str(report), *words]) == 1
     results = json.loads(report.read_text())["results"]
-    assert [(each["name"].removeprefix("ltp own / "), each["outcome"], each["reason"]) for each in results] == [
+    assert [
+        (each["name"].removeprefix("ltp own / "), each["outcome"], each["reason"].partition(" (the host was")[0])
+        for each in results
+    ] == [
         ("own01", "pass", ""),
         ("own01_bad", "pass", ""),
         ("own01_bad / own01.c:12", "fail", "mmap(2) failed: EINVAL (22)"),
