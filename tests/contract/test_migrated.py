@@ -56,7 +56,8 @@ def test_what_moves_is_as_young_and_dirty(subject: Subject, witness: Witness, yo
     before, after = moved(subject, witness, area)
     assert (before.young, before.dirty) == ((1, 0, 0, 0, 1, 0), (1, 1, 1, 1, 0, 0))
     assert (after.dirty, after.writable) == (before.dirty, before.writable)
-    assert not (young_is_cont and after.young == 0), "no migration entry was young"
+    if young_is_cont:
+        assert after.young != 0, "no migration entry was young"
     assert after.young == before.young
 
 
