@@ -19,13 +19,15 @@ from hostwalk.manifest import Check
 
 RECIPE = "image-1"
 LOGIN_RECIPE = "login-image-1"
+SHADOWED = "movablecore=25%"
+"""KASAN's shadow, an eighth of all memory, is taken from the end of it, where the movable zone is to be."""
 
 
 @dataclass(frozen=True)
 class Image:
     """What a kernel boots into; ``abi`` is of the agent, ``layout`` of the exerciser.
 
-    ``login`` says whether there is a user land to log in to.
+    ``login`` says whether there is a user land to log in to, ``words`` are for the kernel's command line.
     """
 
     initramfs: Path
@@ -35,11 +37,12 @@ class Image:
     layout: Layout = field(repr=False)
     identity: str
     login: bool = False
+    words: str = ""
 
     @property
     def cmdline(self) -> str:
         """Words for the kernel's command line."""
-        return f"rdinit=/{LOGIN}" if self.login else ""
+        return f"{self.words} rdinit=/{LOGIN}".strip() if self.login else self.words
 
 
 def build_login_image(
@@ -80,7 +83,15 @@ def build_image(kernel: Kernel, cache: Cache, *, progress: Progress | None = Non
         (directory / "initramfs.cpio").write_bytes(cpio.write(nodes))
 
     entry = cache.entry("image", key, make, check=Check.HASH)
-    return Image(entry / "initramfs.cpio", agent, exerciser, Layout.load(agent), Layout.load(exerciser), key)
+    return Image(
+        entry / "initramfs.cpio",
+        agent,
+        exerciser,
+        Layout.load(agent),
+        Layout.load(exerciser),
+        key,
+        words=SHADOWED if kernel.config.get("CONFIG_KASAN") == "y" else "",
+    )
 
 
 def _nodes(agent: bytes, exerciser: bytes, loaded: tuple[tuple[str, Path], ...]) -> Iterator[cpio.Node]:
