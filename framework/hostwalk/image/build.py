@@ -19,8 +19,8 @@ from hostwalk.manifest import Check
 
 RECIPE = "image-1"
 LOGIN_RECIPE = "login-image-1"
-SHADOWED = "movablecore=25%"
-"""KASAN's shadow, an eighth of all memory, is taken from the end of it, where the movable zone is to be."""
+SHADOWED = "movablecore=40%"
+"""KASAN's shadow and its table of stacks are taken from the end of memory, where the movable zone is to be."""
 
 
 @dataclass(frozen=True)
