@@ -166,6 +166,7 @@ def test_reports(
         str(tmp_path / "h"),
     ]
     monkeypatch.setattr(sys, "argv", ["hostwalk", *words, "--json"])
+    monkeypatch.delenv("HOSTWALK_COMMAND", raising=False)
     assert main([*words, "--json"]) == 0
     out, err = capsys.readouterr()
     document = json.loads(out)
