@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import not_applicable
 from hostwalk.guest import Area, Subject
+from hostwalk.target import Arch
 from hostwalk.witness import Witness
 
 
@@ -27,3 +28,9 @@ def uffd_wp(subject: Subject, area: Area) -> int:
     if fd is None:
         not_applicable("this kernel's userfaultfd cannot write-protect")
     return fd
+
+
+def soft_dirty(subject: Subject) -> None:
+    """End the claim where entries do not tell which pages were written: x86-64's alone do (soft-dirty.rst)."""
+    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
+        not_applicable("this kernel keeps no soft-dirty bit")

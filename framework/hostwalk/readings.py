@@ -153,6 +153,11 @@ class Pages(Frames):
         return self._leaf("writable", lambda leaf: leaf.writable)
 
     @property
+    def contiguous(self) -> Column:
+        """pte_cont() of arm64; x86-64 has no such bit."""
+        return self._leaf("contiguous", lambda leaf: "CONT" in leaf.flags)
+
+    @property
     def user(self) -> Column:
         """Whether user space may read the page."""
         return self._leaf("user", lambda leaf: leaf.user)

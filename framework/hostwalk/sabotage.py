@@ -106,6 +106,7 @@ _ENTRY_BITS = {
         "soft_dirty": _Bits((1 << 11, 0), (0, 1 << 11)),
         "uffd_wp": _Bits((1 << 10, 0), (0, 1 << 10)),
         "uncached": _Bits((1 << 4, 1 << 3 | 1 << 7), (0, 1 << 4 | 1 << 3 | 1 << 7)),
+        "global": _Bits((1 << 8, 0), (0, 1 << 8)),
     },
     Arch.ARM64: {
         "writable": _Bits((1 << 51, 1 << 7), (1 << 7, 1 << 51)),
@@ -116,6 +117,7 @@ _ENTRY_BITS = {
         "executable": _Bits((0, 1 << 54), (1 << 54, 0)),
         "uffd_wp": _Bits((1 << 58, 0), (0, 1 << 58)),
         "uncached": _Bits((3 << 2, 7 << 2), (0, 7 << 2)),
+        "global": _Bits((0, 1 << 11), (1 << 11, 0)),
     },
 }
 # A user-readable, not writable leaf: x86-64 P US A NX (PS for a large one); arm64 V AF USER RDONLY nG PXN UXN.

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable
+from hostwalk.claim import claim
 from hostwalk.guest import Area, Subject
-from hostwalk.needs import huge_page
+from hostwalk.needs import huge_page, soft_dirty
 from hostwalk.sabotage import entry_bit
-from hostwalk.target import Arch
 from hostwalk.witness import Witness
 
 PAGE = "proc(5)"
 RESET = "Reset the PG_Referenced and ACCESSED/YOUNG bits for all the pages associated with the process."
 SOFT_DIRTY = "Documentation/admin-guide/mm/soft-dirty.rst"
-
-
-def need_soft_dirty(subject: Subject) -> None:
-    """End the claim where the kernel does not track what is written."""
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
 
 
 @claim(
@@ -83,7 +76,7 @@ def test_of_one_kind_only(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("writable", set=True, page=0),
 )
 def test_a_store_sets_the_soft_dirty_bit_again(subject: Subject, witness: Witness) -> None:
-    need_soft_dirty(subject)
+    soft_dirty(subject)
     _tracked(subject.mmap(pages=2).touch(), subject, witness)
 
 
@@ -97,7 +90,7 @@ def test_a_store_sets_the_soft_dirty_bit_again(subject: Subject, witness: Witnes
     sabotage=entry_bit("writable", set=True, at=2),
 )
 def test_a_store_sets_the_soft_dirty_bit_of_a_huge_page_again(subject: Subject, witness: Witness) -> None:
-    need_soft_dirty(subject)
+    soft_dirty(subject)
     area = huge_page(subject, witness)
     _tracked(area[:2].touch(), subject, witness, whole=1)
 

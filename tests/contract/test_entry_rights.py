@@ -86,7 +86,7 @@ def test_what_may_be_executed_is_read(subject: Subject, witness: Witness) -> Non
     "arch/arm64/mm/mmap.c",
     "No entry of user space is global, or lets the kernel execute the page.",
     code="vm_get_page_prot()",
-    sabotage=entry_bit("executable", set=False, at=5),
+    sabotage=entry_bit("global", set=True, at=5),
 )
 def test_entries_are_never_the_kernels(subject: Subject, witness: Witness) -> None:
     if subject.arch is not Arch.ARM64:
@@ -103,7 +103,7 @@ def test_entries_are_never_the_kernels(subject: Subject, witness: Witness) -> No
     "arch/x86/mm/pgprot.c",
     "No entry of user space is global.",
     code="vm_get_page_prot()",
-    sabotage=entry_bit("executable", set=False, at=5),
+    sabotage=entry_bit("global", set=True, at=5),
 )
 def test_entries_are_never_global(subject: Subject, witness: Witness) -> None:
     if subject.arch is not Arch.X86_64:

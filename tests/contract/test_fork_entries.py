@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable, not_applicable_if
 from hostwalk.guest import Area, Subject
-from hostwalk.needs import huge_page, uffd_wp
+from hostwalk.needs import huge_page, soft_dirty, uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, refcount
-from hostwalk.target import Arch
 from hostwalk.witness import Witness
 
 PAGE = "fork(2)"
@@ -115,8 +114,7 @@ def test_the_child_is_not_watched(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("soft_dirty", set=False, at=1, page=1),
 )
 def test_soft_dirty_is_inherited(subject: Subject, witness: Witness) -> None:
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
+    soft_dirty(subject)
     area = subject.mmap(pages=2).touch()
     subject.clear_soft_dirty()
     area[1:].touch()

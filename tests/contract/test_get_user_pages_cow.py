@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable, not_applicable_if
+from hostwalk.claim import claim, not_applicable_if
 from hostwalk.guest import Subject
-from hostwalk.needs import huge_page
+from hostwalk.needs import huge_page, soft_dirty
 from hostwalk.sabotage import entry_bit, entry_pfn, refcount
-from hostwalk.target import Arch
 from hostwalk.witness import Witness
 
 OLD_PAGE = "__get_user_pages(9)"
@@ -246,8 +245,7 @@ def test_a_range_over_the_end_of_higher_tables(subject: Subject, witness: Witnes
     sabotage=entry_bit("soft_dirty", set=True, at=1, page=0),
 )
 def test_unsharing_is_no_write(subject: Subject, witness: Witness) -> None:
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
+    soft_dirty(subject)
     area = subject.mmap(pages=2).touch()
     subject.clear_soft_dirty()
     area[1:].touch()

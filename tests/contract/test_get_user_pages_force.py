@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable
+from hostwalk.claim import claim
 from hostwalk.guest import Area, Subject
-from hostwalk.needs import uffd_wp
+from hostwalk.needs import soft_dirty, uffd_wp
 from hostwalk.sabotage import entry_bit, refcount
-from hostwalk.target import Arch
 from hostwalk.witness import Witness
 
 GUP = "mm/gup.c"
@@ -22,8 +21,7 @@ NEEDED = "... and a write-fault isn't required for other reasons."
     sabotage=entry_bit("soft_dirty", set=False, at=2, page=0),
 )
 def test_a_forced_write_is_noticed(subject: Subject, witness: Witness) -> None:
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
+    soft_dirty(subject)
     area = subject.mmap(pages=2).touch()
     subject.mprotect(area, "r")
     subject.clear_soft_dirty()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject, SyscallFailed
-from hostwalk.needs import huge_page
+from hostwalk.needs import huge_page, soft_dirty
 from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, page_flag, refcount
 from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Pages, Witness
@@ -39,11 +39,6 @@ def large(subject: Subject, witness: Witness, byte: int = 1) -> tuple[Area, Page
     if seen.present != 1 or len(set(seen.heads)) != 2:
         not_applicable("the kernel gave no folio of 64 KiB")
     return area, seen
-
-
-def contiguous(subject: Subject, pages: Pages) -> list[bool]:
-    """Return which entries have the contiguous bit; none on x86-64, which has none."""
-    return [subject.arch is Arch.ARM64 and bool(entry & ARM64_CONT) for entry in pages.entries]
 
 
 @claim(
@@ -85,10 +80,10 @@ def test_contiguous_entries_are_unfolded_as_a_whole(subject: Subject, witness: W
     half = area.pages // 2
     if half != witness.layout["CONT_PTES"]:
         not_applicable("64 KiB are no contiguous run of this page size")
-    assert contiguous(subject, before) == [True] * area.pages
+    assert before.contiguous == [True] * area.pages
     subject.mprotect(area[5:6], "r")
     after = witness.pages(area)
-    assert contiguous(subject, after) == [False] * half + [True] * half
+    assert after.contiguous == [False] * half + [True] * half
     assert (after.pfns, after.writable) == (before.pfns, [page != 5 for page in range(area.pages)])
     assert (after.dirty, after.mapcounts, after.refcounts) == (1, 1, before.refcounts)
 
@@ -110,12 +105,12 @@ def test_a_run_that_ends_forgets_nothing(subject: Subject, witness: Witness) -> 
     subject.madvise(area, "FREE")
     half[5:6].store()
     noted = witness.pages(half)
-    if not all(contiguous(subject, noted)):
+    if not all(noted.contiguous):
         not_applicable("64 KiB are no contiguous run of this page size")
     assert (noted.young[5], noted.dirty[5]) == (1, 1)
     subject.mprotect(half[9:10], "r")
     after = witness.pages(half)
-    assert contiguous(subject, after) == [False] * half.pages
+    assert after.contiguous == [False] * half.pages
     assert (after.young, after.dirty, after.pfns) == (1, 1, noted.pfns)
 
 
@@ -292,8 +287,7 @@ def test_only_exclusive_pages_of_a_folio_become_writable(subject: Subject, witne
     sabotage=entry_bit("soft_dirty", set=True, at=3, page=9),
 )
 def test_fork_copies_soft_dirty_page_by_page(subject: Subject, witness: Witness) -> None:
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
+    soft_dirty(subject)
     area, _ = large(subject, witness)
     subject.clear_soft_dirty()
     for page in (2, 3, 7):
@@ -322,7 +316,7 @@ def test_pages_move_to_where_they_are_not_aligned(subject: Subject, witness: Wit
     after = witness.pages(moved)
     assert (before.huge, after.pfns, after.writable) == (0, before.pfns, before.writable)
     assert (after.mapcounts, after.refcounts) == (before.mapcounts, before.refcounts)
-    assert contiguous(subject, after) == [False] * area.pages
+    assert after.contiguous == [False] * area.pages
 
 
 @claim(
@@ -347,7 +341,7 @@ def test_one_page_of_a_folio_is_taken_back(subject: Subject, witness: Witness) -
         not_applicable("this kernel copies a page of a large folio rather than reuse it")
     written = [page == 2 for page in range(half.pages)]
     assert (after.writable, after.exclusive) == (written, written)
-    assert (after.dirty, contiguous(subject, after)) == (before.dirty[: half.pages], [False] * half.pages)
+    assert (after.dirty, after.contiguous) == (before.dirty[: half.pages], [False] * half.pages)
 
 
 @claim(

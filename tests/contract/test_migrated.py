@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hostwalk.claim import claim, departure, not_applicable
 from hostwalk.guest import Area, Subject
-from hostwalk.needs import huge_page, uffd_wp
+from hostwalk.needs import huge_page, soft_dirty, uffd_wp
 from hostwalk.sabotage import entry_bit
-from hostwalk.target import Arch
 from hostwalk.witness import Pages, Witness
 
 CODE = "mm/migrate.c"
@@ -75,8 +74,7 @@ def test_what_moves_is_as_young_and_dirty(subject: Subject, witness: Witness, yo
     ),
 )
 def test_what_moves_is_as_soft_dirty(subject: Subject, witness: Witness) -> None:
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
+    soft_dirty(subject)
     area = subject.mmap(pages=3).touch()
     subject.clear_soft_dirty()
     area[1:2].store()

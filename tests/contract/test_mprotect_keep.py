@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from hostwalk.claim import claim, not_applicable
+from hostwalk.claim import claim
 from hostwalk.guest import Subject
-from hostwalk.needs import uffd_wp
+from hostwalk.needs import soft_dirty, uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn, mapcount, refcount
-from hostwalk.target import Arch
 from hostwalk.witness import Witness
 
 PAGE = "mprotect(2)"
@@ -74,8 +73,7 @@ def test_old_stays_old(subject: Subject, witness: Witness) -> None:
     sabotage=entry_bit("soft_dirty", set=True, at=2, page=0),
 )
 def test_soft_dirty_survives(subject: Subject, witness: Witness) -> None:
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
+    soft_dirty(subject)
     area = subject.mmap(pages=2, prot="rw").touch()
     subject.clear_soft_dirty()
     area[1:].touch()

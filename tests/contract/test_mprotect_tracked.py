@@ -5,9 +5,8 @@ from __future__ import annotations
 from hostwalk.claim import claim, not_applicable, not_applicable_if
 from hostwalk.guest import Area, Subject, SyscallFailed
 from hostwalk.guest.code import store_call_store
-from hostwalk.needs import huge_page, uffd_wp
+from hostwalk.needs import huge_page, soft_dirty, uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn, vm_pgoff
-from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Witness
 
 PAGE = "mprotect(2)"
@@ -28,8 +27,7 @@ SOFT_DIRTY = "The soft-dirty is a bit on a PTE which helps to track which pages 
 
 def forget_what_was_written(subject: Subject) -> None:
     """Clear all soft-dirty bits; ends the claim where there are none."""
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
+    soft_dirty(subject)
     subject.clear_soft_dirty()
 
 

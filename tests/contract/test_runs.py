@@ -6,8 +6,7 @@ from hostwalk.claim import claim
 from hostwalk.guest import Area, Subject
 from hostwalk.needs import huge_page
 from hostwalk.sabotage import entry_bit, page_flag
-from hostwalk.target import Arch
-from hostwalk.witness import Pages, Witness
+from hostwalk.witness import Witness
 
 ARM64_CONT = 1 << 52
 CONT_PTES = {4096: 16, 16384: 128, 65536: 32}  # arch/arm64/Kconfig: ARM64_CONT_PTE_SHIFT
@@ -24,11 +23,6 @@ def mapped_singly(subject: Subject, witness: Witness) -> Area:
     with subject.get_user_pages(area[:1], split_pmd=True):
         pass
     return area
-
-
-def contiguous(subject: Subject, pages: Pages) -> list[bool]:
-    """Return which entries have the contiguous bit; none on x86-64, which has none."""
-    return [subject.arch is Arch.ARM64 and bool(entry & ARM64_CONT) for entry in pages.entries]
 
 
 @claim(
@@ -48,7 +42,7 @@ def test_a_part_of_a_huge_page_is_kept_from_the_child(subject: Subject, witness:
         ours, theirs = witness.pages(part), witness.pages(part, of=child)
         assert (ours.pfns, ours.writable, ours.exclusive) == (before.pfns, kept, kept)
         assert (theirs.present, theirs.writable) == ([not mine for mine in kept], 0)
-        assert contiguous(subject, ours)[:16] == [False] * 16
+        assert ours.contiguous[:16] == [False] * 16
         child.must(child.store(part.address(9), byte=0x22))
         assert witness.pages(part).pfns == before.pfns
 
@@ -67,7 +61,7 @@ def test_from_the_start_into_the_midst_of_a_run(subject: Subject, witness: Witne
     subject.mprotect(area[:end], "r")
     after = witness.pages(part)
     assert (after.pfns, after.writable) == (before.pfns, [page >= end for page in range(part.pages)])
-    run, was = contiguous(subject, after), contiguous(subject, before)
+    run, was = after.contiguous, before.contiguous
     assert (run[:size], run[size : 2 * size]) == (was[:size], [False] * size)
     assert run[2 * size :] == was[2 * size :]
 
@@ -86,7 +80,7 @@ def test_pages_of_many_folios_are_no_run(subject: Subject, witness: Witness) -> 
     area = subject.insert("vm_insert_page", pages, fixed_at=place.address(skew)).area
     seen = witness.pages(area)
     assert (seen.pfns, seen.writable, seen.orders) == (pages.pfns, 1, 0)
-    assert contiguous(subject, seen) == [False] * len(pages)
+    assert seen.contiguous == [False] * len(pages)
 
 
 @claim(

@@ -6,9 +6,8 @@ import pytest
 
 from hostwalk.claim import claim, not_applicable
 from hostwalk.guest import Area, Subject
-from hostwalk.needs import uffd_wp
+from hostwalk.needs import soft_dirty, uffd_wp
 from hostwalk.sabotage import entry_bit, entry_pfn, page_flag, refcount
-from hostwalk.target import Arch
 from hostwalk.witness import NO_PFN, Witness
 
 pytestmark = pytest.mark.usefixtures("swap")
@@ -291,8 +290,7 @@ def test_protection_changes_while_pages_are_swapped_out(subject: Subject, witnes
     sabotage=entry_bit("soft_dirty", set=True, at=3, page=0),
 )
 def test_soft_dirty_is_swapped_out_too(subject: Subject, witness: Witness) -> None:
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
+    soft_dirty(subject)
     area = subject.mmap(pages=2).touch()
     subject.clear_soft_dirty()
     area[1:].touch()
@@ -312,8 +310,7 @@ def test_soft_dirty_is_swapped_out_too(subject: Subject, witness: Witness) -> No
     sabotage=entry_bit("soft_dirty", set=True, at=3, page=0),
 )
 def test_soft_dirty_is_cleared_of_what_is_swapped_out(subject: Subject, witness: Witness) -> None:
-    if "VM_SOFTDIRTY" not in subject.agent.layout or subject.arch is not Arch.X86_64:
-        not_applicable("this kernel keeps no soft-dirty bit")
+    soft_dirty(subject)
     area = swapped_out(subject.mmap(pages=2).touch())
     assert witness.pages(area).soft_dirty == 1
     subject.clear_soft_dirty()
